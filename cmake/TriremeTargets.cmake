@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+# trireme_module(NAME DEPS a b ... LIBS x y ...)
+#
+# One static library per folder of src/: every *.cc of the folder, less the tests, benchmarks and
+# fuzzers, which become NAME_test (one gtest program), NAME_bench and one program per *_fuzz.cc.
+# A source named *_avx2.cc, *_avx512.cc or *_amx.cc is compiled for that instruction set; nothing
+# outside such files may assume more than x86-64.
+set(TRIREME_ISA_AVX2 -mavx2 -mfma -mf16c -mbmi2)
+set(TRIREME_ISA_AVX512 ${TRIREME_ISA_AVX2} -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni
+  -mavx512bf16 -mavx512vbmi -mprefer-vector-width=512)
+set(TRIREME_ISA_AMX ${TRIREME_ISA_AVX512} -mamx-tile -mamx-bf16 -mamx-int8)
+
+function(trireme_set_isa_flags)
+  foreach(source ${ARGN})
+    if(source MATCHES "_avx2\\.cc$")
+      set_source_files_properties(${source} PROPERTIES COMPILE_OPTIONS "${TRIREME_ISA_AVX2}")
+    elseif(source MATCHES "_avx512\\.cc$")
+      set_source_files_properties(${source} PROPERTIES COMPILE_OPTIONS "${TRIREME_ISA_AVX512}")
+    elseif(source MATCHES "_amx\\.cc$")
+      set_source_files_properties(${source} PROPERTIES COMPILE_OPTIONS "${TRIREME_ISA_AMX}")
+    endif()
+  endforeach()
+endfunction()
+
+function(trireme_module name)
+  cmake_parse_arguments(ARG "" "" "DEPS;LIBS;TEST_DEPS" ${ARGN})
+  file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${name}/*.cc)
+  set(tests ${sources})
+  set(benches ${sources})
+  set(fuzzers ${sources})
+  list(FILTER tests INCLUDE REGEX "_test\\.cc$")
+  list(FILTER benches INCLUDE REGEX "_bench\\.cc$")
+  list(FILTER fuzzers INCLUDE REGEX "_fuzz\\.cc$")
+  list(FILTER sources EXCLUDE REGEX "_(test|bench|fuzz)\\.cc$")
+  list(TRANSFORM ARG_DEPS PREPEND trireme_ OUTPUT_VARIABLE deps)
+  list(TRANSFORM ARG_TEST_DEPS PREPEND trireme_ OUTPUT_VARIABLE test_deps)
+
+  if(sources)
+    trireme_set_isa_flags(${sources})
+    add_library(trireme_${name} STATIC ${sources})
+    set(scope PUBLIC)
+  else()
+    add_library(trireme_${name} INTERFACE)
+    set(scope INTERFACE)
+  endif()
+  target_include_directories(trireme_${name} ${scope} ${PROJECT_SOURCE_DIR}/src
+    ${PROJECT_SOURCE_DIR}/include)
+  target_link_libraries(trireme_${name} ${scope} ${deps} ${ARG_LIBS} Threads::Threads)
+  set_property(GLOBAL APPEND PROPERTY TRIREME_MODULES trireme_${name})
+
+  if(TRIREME_TESTS AND tests)
+    add_executable(${name}_test ${tests})
+    target_link_libraries(${name}_test PRIVATE trireme_${name} ${test_deps} GTest::gmock_main)
+    target_compile_definitions(${name}_test PRIVATE
+      TRIREME_TEST_DATA="${PROJECT_SOURCE_DIR}/tests/data"
+      TRIREME_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+    add_test(NAME ${name} COMMAND ${name}_test)
+  endif()
+  if(TRIREME_BENCHMARKS AND benches)
+    find_package(benchmark REQUIRED)
+    add_executable(${name}_bench ${benches})
+    target_link_libraries(${name}_bench PRIVATE trireme_${name} ${test_deps} benchmark::benchmark_main)
+  endif()
+  if(TRIREME_FUZZERS)
+    foreach(fuzzer ${fuzzers})
+      get_filename_component(target ${fuzzer} NAME_WE)
+      add_executable(${target} ${fuzzer})
+      target_link_libraries(${target} PRIVATE trireme_${name} -fsanitize=fuzzer)
+    endforeach()
+  endif()
+endfunction()

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "base/log.h"
+
+#include <spdlog/sinks/stdout_color_sinks.h>
+
+#include <memory>
+
+namespace trireme {
+
+spdlog::logger& Logger() {
+  // Leaked: threads may log while static objects are destroyed.
+  static spdlog::logger* logger = [] {
+    auto* made = new spdlog::logger("trireme", std::make_shared<spdlog::sinks::stderr_color_sink_mt>());
+    made->set_pattern("%Y-%m-%dT%H:%M:%S.%e %^%l%$ %v");
+    made->flush_on(spdlog::level::warn);
+    return made;
+  }();
+  return *logger;
+}
+
+Status SetLogLevel(std::string_view level) {
+  if (level == "trace") {
+    Logger().set_level(spdlog::level::trace);
+  } else if (level == "debug" || level == "verbose") {
+    Logger().set_level(spdlog::level::debug);
+  } else if (level == "info") {
+    Logger().set_level(spdlog::level::info);
+  } else if (level == "warning" || level == "warn") {
+    Logger().set_level(spdlog::level::warn);
+  } else if (level == "error" || level == "internal_error") {
+    Logger().set_level(spdlog::level::err);
+  } else if (level == "off") {
+    Logger().set_level(spdlog::level::off);
+  } else {
+    return InvalidArgument(
+        "unknown log level '{}'; use trace, debug, verbose, info, warning, error or off", level);
+  }
+  return OkStatus();
+}
+
+}  // namespace trireme
