@@ -22,7 +22,8 @@ namespace trireme::internal {
     const auto& trireme_b = (b);                                                          \
     if (!(trireme_a op trireme_b))                                                        \
       ::trireme::internal::CheckFailed(                                                   \
-          __FILE__, __LINE__, fmt::format(#a " " #op " " #b " ({} vs {})", trireme_a, trireme_b)); \
+          __FILE__, __LINE__,                                                             \
+          fmt::format("{} ({} vs {})", #a " " #op " " #b, trireme_a, trireme_b));         \
   } while (false)
 
 #define TRIREME_CHECK_EQ(a, b) TRIREME_CHECK_OP(==, a, b)
