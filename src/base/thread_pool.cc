@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "base/thread_pool.h"
+
+#include <pthread.h>
+#include <sched.h>
+
+#include "base/cpu_features.h"
+
+namespace trireme {
+namespace {
+
+// Long enough to bridge the serial parts of a step, short enough not to burn an idle machine.
+constexpr int kSpins = 20000;
+
+void Pause() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#endif
+}
+
+// Pins the calling thread to the `index`-th processor of the process' set; a refusal is harmless.
+void PinToAllowedCpu(int index) {
+  cpu_set_t allowed;
+  CPU_ZERO(&allowed);
+  if (::sched_getaffinity(0, sizeof(allowed), &allowed) != 0) return;
+  int seen = 0;
+  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+    if (!CPU_ISSET(cpu, &allowed)) continue;
+    if (seen++ != index) continue;
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET(cpu, &one);
+    (void)::pthread_setaffinity_np(::pthread_self(), sizeof(one), &one);
+    return;
+  }
+}
+
+}  // namespace
+
+ThreadPool::ThreadPool(int num_threads, bool pin) {
+  const int cpus = HostCpuFeatures().num_cpus;
+  if (num_threads <= 0) num_threads = cpus;
+  for (int worker = 1; worker < num_threads; ++worker) {
+    threads_.emplace_back([this, worker, pin, cpus] {
+      if (pin) PinToAllowedCpu(worker % cpus);
+      WorkerLoop(worker);
+    });
+  }
+}
+
+ThreadPool::~ThreadPool() {
+  stop_.store(true);
+  epoch_.fetch_add(1);
+  epoch_.notify_all();
+  for (std::thread& thread : threads_) thread.join();
+}
+
+void ThreadPool::DrainTasks(int worker) {
+  while (true) {
+    const int64_t task = next_task_.fetch_add(1, std::memory_order_relaxed);
+    if (task >= num_tasks_) return;
+    fn_(callable_, task, worker);
+  }
+}
+
+void ThreadPool::Run(int64_t num_tasks, TaskFn fn, void* callable) {
+  fn_ = fn;
+  callable_ = callable;
+  num_tasks_ = num_tasks;
+  next_task_.store(0, std::memory_order_relaxed);
+  running_.store(static_cast<int>(threads_.size()), std::memory_order_relaxed);
+  epoch_.fetch_add(1);
+  if (sleepers_.load() > 0) epoch_.notify_all();
+  DrainTasks(0);
+  while (running_.load(std::memory_order_acquire) != 0) Pause();
+}
+
+void ThreadPool::WorkerLoop(int worker) {
+  uint32_t seen = 0;
+  while (true) {
+    int spins = 0;
+    while (epoch_.load(std::memory_order_acquire) == seen) {
+      if (++spins < kSpins) {
+        Pause();
+        continue;
+      }
+      // Announced before the last look at the epoch, so that Run either sees the sleeper or the
+      // sleeper sees the new epoch.
+      sleepers_.fetch_add(1);
+      epoch_.wait(seen);
+      sleepers_.fetch_sub(1);
+    }
+    ++seen;
+    if (stop_.load()) return;
+    DrainTasks(worker);
+    running_.fetch_sub(1, std::memory_order_release);
+  }
+}
+
+}  // namespace trireme

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+// Linear layers: y = epilogue(x W^T + bias), float or weight-only quantized W. Engine thread only.
+//
+// | operand  | dtype            | shape                    | notes                                   |
+// |----------|------------------|--------------------------|-----------------------------------------|
+// | x        | float32          | [num_tokens, in]         | row stride x_stride                     |
+// | W        | problem.weight   | [out, in]                | packed once into a named layout         |
+// | bias     | float32          | [out] or null            |                                         |
+// | residual | float32          | [num_tokens, out] or null| added last; may alias y                 |
+// | y        | float32          | [num_tokens, out'] out' = out, or out / 2 when gated | row stride y_stride |
+//
+// Accumulation: float32 (exact int32 within a quantization group). Every y element is reduced in an
+// order that depends on `in` and the tactic's `numerics` alone, never on num_tokens, its row, or the
+// number of threads: results are bit-identical alone, batched and chunked.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/status.h"
+#include "kernels/cpu_context.h"
+#include "tensor/quant_spec.h"
+#include "tensor/tensor_view.h"
+
+namespace trireme::kernels {
+
+enum class GatedActivation { kNone, kSilu, kGelu, kGeluTanh, kRelu };
+
+struct LinearProblem {
+  int64_t out_features = 0;  // rows of W as stored; for a gated layer both branches together
+  int64_t in_features = 0;
+  DType dtype = DType::kBFloat16;  // engine dtype: of a float W, and of the rounding of x where the
+                                   // tactic rounds x to it
+  WeightQuant quant;
+  // Not kNone: rows [0, out/2) are the activated branch, rows [out/2, out) the plain one, and
+  // y = act(first) * second has out/2 columns.
+  GatedActivation gated = GatedActivation::kNone;
+};
+
+// One way to run a problem: a packed layout, and a kernel that reads it.
+struct LinearTactic {
+  std::string layout;    // "bf16_n32k2", ...: how W is packed
+  std::string kernel;    // "avx512_bf16", ... plus its configuration
+  std::string numerics;  // tactics with equal numerics agree bit for bit on every input
+};
+
+// Every tactic that the processor can run for `problem`, best guess first; at least a generic one.
+std::vector<LinearTactic> LinearTactics(const LinearProblem& problem, const CpuFeatures& features);
+
+// Bytes of W (values, scales, padding) in `layout`.
+StatusOr<int64_t> PackedLinearBytes(const LinearProblem& problem, const std::string& layout);
+
+// Packs W for `layout`. `weight`: [out, in] of a float dtype, or int8 / int4 (packed low nibble
+// first) as problem.quant says, then `scales`: [out] or [out, in / group_size] of a float dtype.
+Status PackLinear(const LinearProblem& problem, const std::string& layout,
+                  const TensorView& weight, const TensorView* scales, std::span<std::byte> packed);
+
+struct LinearParams {
+  const float* x = nullptr;
+  int64_t x_stride = 0;
+  const std::byte* packed = nullptr;  // 64-byte aligned
+  const float* bias = nullptr;
+  const float* residual = nullptr;
+  int64_t residual_stride = 0;
+  float* y = nullptr;
+  int64_t y_stride = 0;
+  int64_t num_tokens = 0;
+  std::byte* workspace = nullptr;  // LinearWorkspaceBytes, 64-byte aligned
+};
+
+int64_t LinearWorkspaceBytes(const LinearProblem& problem, const LinearTactic& tactic,
+                             int64_t max_tokens, int num_threads);
+
+// A tactic bound to its problem: resolved once at load, called every step.
+class LinearKernel {
+ public:
+  static StatusOr<LinearKernel> Create(const LinearProblem& problem, const LinearTactic& tactic);
+  void Run(const LinearParams& params, CpuContext& context) const { run_(*this, params, context); }
+  const LinearProblem& problem() const { return problem_; }
+
+ private:
+  using RunFn = void (*)(const LinearKernel&, const LinearParams&, CpuContext&);
+  LinearProblem problem_;
+  RunFn run_ = nullptr;
+  int config_ = 0;
+};
+
+// The meaning: W dequantized to float32, float64-free sequential float32 dot products.
+void LinearReference(const LinearProblem& problem, const TensorView& weight,
+                     const TensorView* scales, const LinearParams& params);
+
+}  // namespace trireme::kernels
