@@ -22,6 +22,14 @@ function(trireme_set_isa_flags)
   endforeach()
 endfunction()
 
+# trireme_add_test(NAME PROGRAM ARGUMENT...): a ctest test that leaves its gtest report where
+# scripts/count_tests looks for it. Every add_test of the project goes through here.
+function(trireme_add_test name)
+  add_test(NAME ${name} COMMAND ${ARGN})
+  set_tests_properties(${name} PROPERTIES
+    ENVIRONMENT "GTEST_OUTPUT=json:${CMAKE_BINARY_DIR}/test-results/${name}.json")
+endfunction()
+
 function(trireme_module name)
   cmake_parse_arguments(ARG "" "" "DEPS;LIBS;TEST_DEPS" ${ARGN})
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${name}/*.cc)
@@ -54,7 +62,7 @@ function(trireme_module name)
     target_compile_definitions(${name}_test PRIVATE
       TRIREME_TEST_DATA="${PROJECT_SOURCE_DIR}/tests/data"
       TRIREME_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
-    add_test(NAME ${name} COMMAND ${name}_test)
+    trireme_add_test(${name} ${name}_test)
   endif()
   if(TRIREME_BENCHMARKS AND benches)
     find_package(benchmark REQUIRED)

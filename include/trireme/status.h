@@ -80,10 +80,10 @@ class [[nodiscard]] StatusOr {
     if (status_.ok()) status_ = Status(StatusCode::kInternal, "StatusOr built from an OK status");
   }
   template <typename U = T>
-    requires std::is_constructible_v<T, U&&> &&
-             (!std::is_same_v<std::remove_cvref_t<U>, StatusOr<T>>) &&
-             (!std::is_same_v<std::remove_cvref_t<U>, Status>)
-  StatusOr(U&& value) : value_(std::forward<U>(value)) {}  // NOLINT: implicit on purpose
+  requires std::is_constructible_v<T, U&&> &&
+      (!std::is_same_v<std::remove_cvref_t<U>, StatusOr<T>>)&&(
+          !std::is_same_v<std::remove_cvref_t<U>, Status>)StatusOr(U&& value)
+      : value_(std::forward<U>(value)) {}  // NOLINT: implicit on purpose
 
   bool ok() const { return value_.has_value(); }
   const Status& status() const& { return status_; }

@@ -10,7 +10,8 @@ namespace trireme {
 spdlog::logger& Logger() {
   // Leaked: threads may log while static objects are destroyed.
   static spdlog::logger* logger = [] {
-    auto* made = new spdlog::logger("trireme", std::make_shared<spdlog::sinks::stderr_color_sink_mt>());
+    auto* made =
+        new spdlog::logger("trireme", std::make_shared<spdlog::sinks::stderr_color_sink_mt>());
     made->set_pattern("%Y-%m-%dT%H:%M:%S.%e %^%l%$ %v");
     made->flush_on(spdlog::level::warn);
     return made;

@@ -50,8 +50,7 @@ Status ErrnoStatus(int error_number, std::string_view what) {
     case EINVAL: code = StatusCode::kInvalidArgument; break;
     default: break;
   }
-  return Status(code, fmt::format("{}: {}", what,
-                                  std::generic_category().message(error_number)));
+  return Status(code, fmt::format("{}: {}", what, std::generic_category().message(error_number)));
 }
 
 namespace internal {

@@ -13,9 +13,9 @@
 
 namespace trireme {
 
-#define TRIREME_DEFINE_STATUS_MAKER(Name)                                    \
-  template <typename... Args>                                               \
-  Status Name(fmt::format_string<Args...> format, Args&&... args) {         \
+#define TRIREME_DEFINE_STATUS_MAKER(Name)                                                 \
+  template <typename... Args>                                                             \
+  Status Name(fmt::format_string<Args...> format, Args&&... args) {                       \
     return Status(StatusCode::k##Name, fmt::format(format, std::forward<Args>(args)...)); \
   }
 
@@ -34,10 +34,10 @@ TRIREME_DEFINE_STATUS_MAKER(Unavailable)
 // An error naming `what` and the text of `error_number` (an errno value).
 Status ErrnoStatus(int error_number, std::string_view what);
 
-#define TRIREME_RETURN_IF_ERROR(expression)                        \
-  do {                                                             \
+#define TRIREME_RETURN_IF_ERROR(expression)                                    \
+  do {                                                                         \
     if (::trireme::Status trireme_status = (expression); !trireme_status.ok()) \
-      return trireme_status;                                       \
+      return trireme_status;                                                   \
   } while (false)
 
 #define TRIREME_CONCAT_INNER(a, b) a##b

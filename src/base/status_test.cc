@@ -36,9 +36,7 @@ TEST(StatusOrTest, MovesValuesAndErrorsThrough) {
   EXPECT_EQ(Use(false).status().code(), StatusCode::kNotFound);
 }
 
-TEST(StatusOrDeathTest, ReadingAnErrorDies) {
-  EXPECT_DEATH(Use(false).value(), "nothing");
-}
+TEST(StatusOrDeathTest, ReadingAnErrorDies) { EXPECT_DEATH(Use(false).value(), "nothing"); }
 
 }  // namespace
 }  // namespace trireme
