@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+// ModelFamily: everything Trireme knows of one kind of model, in one place: how its Hugging Face
+// configuration reads, which published tensors make each checkpoint tensor, and its network.
+// Families are immutable once registered; the registry is thread-safe.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <initializer_list>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "trireme/model_config.h"
+#include "trireme/network.h"
+#include "trireme/status.h"
+
+namespace trireme {
+
+// Rotary settings, from any of the layouts that have been published.
+struct RopeParameters {
+  std::optional<double> theta;
+  RotaryScaling scaling;
+};
+
+// A Hugging Face config.json. Getters take the names a key has had, newest first; a value of the
+// wrong JSON type is INVALID_ARGUMENT naming the file and the key; null counts as absent.
+class HfConfigView {
+ public:
+  virtual ~HfConfigView() = default;
+  using Keys = std::initializer_list<std::string_view>;
+
+  virtual const std::vector<std::string>& architectures() const = 0;
+  virtual std::string model_type() const = 0;
+  virtual StatusOr<std::optional<int64_t>> Int(Keys keys) const = 0;
+  virtual StatusOr<std::optional<double>> Double(Keys keys) const = 0;
+  virtual StatusOr<std::optional<bool>> Bool(Keys keys) const = 0;
+  virtual StatusOr<std::optional<std::string>> String(Keys keys) const = 0;
+  virtual StatusOr<std::optional<std::vector<std::string>>> Strings(Keys keys) const = 0;
+  virtual StatusOr<RopeParameters> Rope() const = 0;
+  // dtype or torch_dtype; unset when the file names none.
+  virtual StatusOr<std::optional<std::string>> Dtype() const = 0;
+};
+
+// How a checkpoint tensor is cut for tensor parallelism.
+enum class TensorSplit {
+  kNone,        // every rank holds it whole
+  kRows,        // rows (output features) shared out: column parallel
+  kColumns,     // columns (input features) shared out: row parallel
+  kQkvRows,     // rows are [q | k | v]: each shared out by heads, KV heads replicated when too few
+  kEmbedding,   // as use_parallel_embedding and embedding_sharding_dim say
+  kVocabRows,   // rows shared out, padded to a multiple of the ranks
+};
+
+// One checkpoint tensor. With several sources they are stacked along rows in order.
+struct TensorRule {
+  std::string name;
+  std::vector<std::string> sources;  // published names
+  // Taken when the first of `sources` is absent: the tied embedding for a missing lm_head.
+  std::vector<std::string> fallback_sources;
+  TensorSplit split = TensorSplit::kNone;
+  bool transpose = false;    // published as [in, out]
+  bool quantizable = false;  // weight of a linear layer
+  bool optional = false;     // absent in some publications: then not written
+  int layer = -1;            // global layer index; the name holds it, convert renumbers per stage
+  // Applied to the stacked tensor as float32 [rows, columns] before it is cut: reorderings and
+  // normalisations that only this family needs.
+  std::function<void(std::span<float> values, int64_t rows, int64_t columns)> edit;
+};
+
+class ModelFamily {
+ public:
+  virtual ~ModelFamily() = default;
+
+  // `architectures` entries of config.json that this family reads.
+  virtual std::vector<std::string> HfArchitectures() const = 0;
+  // Whether a checkpoint with this configuration is of this family.
+  virtual bool Matches(const ModelConfig& config) const = 0;
+
+  // Fills everything but dtype, mapping and quantization.
+  virtual StatusOr<ModelConfig> ConfigFromHf(const HfConfigView& hf) const = 0;
+  // Every tensor of an unsharded checkpoint, in layer order.
+  virtual StatusOr<std::vector<TensorRule>> TensorRules(const ModelConfig& config) const = 0;
+  // The network of rank config.mapping.rank.
+  virtual StatusOr<Network> BuildNetwork(const ModelConfig& config) const = 0;
+};
+
+// Adds a family. A later one wins over an earlier one that reads the same architecture.
+void RegisterModelFamily(std::unique_ptr<const ModelFamily> family);
+
+// NOT_FOUND lists the architectures that are known.
+StatusOr<const ModelFamily*> FindFamilyByHfArchitecture(std::span<const std::string> names);
+StatusOr<const ModelFamily*> FindFamilyByConfig(const ModelConfig& config);
+
+}  // namespace trireme

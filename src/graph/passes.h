@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+// Rewrites of a Network, each small, named and in its own file. Pure functions of the network.
+//
+// A pass keeps the meaning: tests run random networks before and after on the reference kernels.
+#pragma once
+
+#include <span>
+#include <string_view>
+
+#include "trireme/network.h"
+
+namespace trireme::graph {
+
+struct Pass {
+  std::string_view name;
+  void (*run)(Network& network);
+};
+
+// act(x A^T) * (x B^T) becomes one gated linear layer over both weights.
+void MergeGateUp(Network& network);
+// residual + linear(x) becomes a linear layer that adds the residual in its epilogue.
+void FuseResidual(Network& network);
+// attention(qkv) becomes rope_kv_write(qkv) -> q, then paged_attention(q).
+void SplitAttention(Network& network);
+// Ops whose outputs nobody reads go.
+void RemoveDeadOps(Network& network);
+
+// The passes in the order they run. SplitAttention is lowering: no kernel runs an unsplit one.
+std::span<const Pass> AllPasses();
+std::span<const Pass> LoweringPasses();
+
+}  // namespace trireme::graph

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+// What most decoder-only families share: configuration keys, tensor rules and the pre-norm layer.
+// Pure functions.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "trireme/model_family.h"
+
+namespace trireme::models {
+
+// The keys nearly every config.json has, under all their names: sizes, head counts, activation,
+// norm epsilon, rotary settings, tied embeddings. Missing sizes are INVALID_ARGUMENT.
+StatusOr<ModelConfig> CommonConfigFromHf(const HfConfigView& hf);
+
+// Head and width counts of one rank.
+struct RankShape {
+  int num_heads = 0;
+  int num_kv_heads = 0;
+  int64_t intermediate_size = 0;
+  int64_t vocab_size = 0;        // rows of lm_head
+  int64_t embedding_vocab = 0;   // rows of the embedding table
+  int64_t embedding_width = 0;
+  int first_layer = 0;           // global index of the rank's first layer
+  int num_layers = 0;
+};
+
+// INVALID_ARGUMENT when the model cannot be cut that way, naming the numbers.
+StatusOr<RankShape> ShapeOfRank(const ModelConfig& config);
+
+// "transformer.layers.3." with the rank's own numbering.
+std::string LayerPrefix(int layer);
+
+// Published names of a Llama-shaped model, "model.layers.3.self_attn.q_proj.weight" and so on.
+std::vector<TensorRule> LlamaShapedRules(const ModelConfig& config);
+
+// Embedding, pre-norm layers of GQA attention and gated MLP with RMS norms, final norm, head.
+StatusOr<Network> LlamaShapedNetwork(const ModelConfig& config);
+
+}  // namespace trireme::models
