@@ -23,6 +23,7 @@ namespace trireme {
 // Rotary settings, from any of the layouts that have been published.
 struct RopeParameters {
   std::optional<double> theta;
+  double partial_rotary_factor = 1.0;  // share of a head that is rotated
   RotaryScaling scaling;
 };
 
@@ -41,8 +42,6 @@ class HfConfigView {
   virtual StatusOr<std::optional<std::string>> String(Keys keys) const = 0;
   virtual StatusOr<std::optional<std::vector<std::string>>> Strings(Keys keys) const = 0;
   virtual StatusOr<RopeParameters> Rope() const = 0;
-  // dtype or torch_dtype; unset when the file names none.
-  virtual StatusOr<std::optional<std::string>> Dtype() const = 0;
 };
 
 // How a checkpoint tensor is cut for tensor parallelism.

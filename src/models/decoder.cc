@@ -69,6 +69,7 @@ StatusOr<ModelConfig> CommonConfigFromHf(const HfConfigView& hf) {
   config.norm_epsilon = epsilon.value_or(1e-6);
   TRIREME_ASSIGN_OR_RETURN(const RopeParameters rope, hf.Rope());
   config.rotary_base = rope.theta.value_or(10000.0);
+  config.rotary_pct = rope.partial_rotary_factor;
   config.rotary_scaling = rope.scaling;
   TRIREME_ASSIGN_OR_RETURN(const std::optional<bool> tied, hf.Bool({"tie_word_embeddings"}));
   config.share_embedding_table = tied.value_or(false);
