@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+// Named byte ranges of an output file, each written exactly once. Thread-safe. Internal to
+// formats/.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "base/mutex.h"
+#include "base/status.h"
+#include "formats/output_file.h"
+
+namespace trireme {
+
+class BlobWriter {
+ public:
+  struct Slot {
+    uint64_t offset = 0;  // in the file
+    uint64_t num_bytes = 0;
+    bool written = false;
+  };
+  using Slots = std::map<std::string, Slot, std::less<>>;
+
+  BlobWriter(std::unique_ptr<OutputFile> file, Slots slots);
+
+  Status Write(std::string_view name, std::span<const std::byte> bytes);
+  Status Finish();
+
+ private:
+  // Marks the blob as written and returns where its bytes go.
+  StatusOr<uint64_t> Claim(std::string_view name, size_t num_bytes) EXCLUDES(mutex_);
+
+  const std::unique_ptr<OutputFile> file_;
+  Mutex mutex_;
+  Slots slots_ GUARDED_BY(mutex_);
+};
+
+}  // namespace trireme
