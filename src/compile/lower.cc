@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "compile/lower.h"
+
+#include <algorithm>
+#include <map>
+
+#include "base/status.h"
+
+namespace trireme::compile {
+namespace {
+
+constexpr double kSyntheticStd = 0.02;
+
+bool IsExcluded(const std::vector<std::string>& modules, const std::string& name) {
+  for (std::string module : modules) {
+    while (module.ends_with('*')) module.pop_back();
+    if (module.starts_with('*')) module.erase(0, 1);
+    if (!module.empty() && name.find(module) != std::string::npos) return true;
+  }
+  return false;
+}
+
+std::string_view ScaleSuffix(const WeightQuant& quant) {
+  return quant.group_size == 0 ? "per_channel_scale" : "weights_scaling_factor";
+}
+
+// "a.b.weight" -> "a.b.<suffix>"
+std::string Sibling(const std::string& weight_name, std::string_view suffix) {
+  return weight_name.substr(0, weight_name.rfind('.') + 1) + std::string(suffix);
+}
+
+class Lowering {
+ public:
+  Lowering(const Network& network, const ModelConfig& config, const LowerOptions& options)
+      : network_(network), config_(config), options_(options) {}
+
+  StatusOr<Lowered> Run() {
+    plan().device = "cpu";
+    plan().dtype = options_.dtype;
+    plan().kv_dtype = options_.kv_dtype;
+    plan().num_layers = network_.num_layers();
+    for (size_t i = 0; i < network_.ops().size(); ++i) {
+      TRIREME_RETURN_IF_ERROR(LowerOp(network_.ops()[i], static_cast<int>(i)));
+    }
+    const int logits = BufferOf(network_.logits());
+    plan().logits_buffer = logits;
+    plan().vocab_size = plan().buffers[logits].width;
+    SetHead();
+    return std::move(lowered_);
+  }
+
+ private:
+  plan::Plan& plan() { return lowered_.plan; }
+
+  int BufferOf(int value) {
+    const auto [entry, added] = buffer_of_value_.try_emplace(
+        value, static_cast<int>(plan().buffers.size()));
+    if (added) {
+      const NetworkValue& v = network_.values()[value];
+      plan().buffers.push_back(
+          {v.logit_rows ? plan::Rows::kLogitRows : plan::Rows::kTokens, v.width, -1, -1});
+    }
+    return entry->second;
+  }
+
+  void Touch(int buffer, int launch) {
+    plan::Buffer& b = plan().buffers[buffer];
+    if (b.first < 0) b.first = launch;
+    b.last = std::max(b.last, launch);
+  }
+
+  int AddWeight(plan::Weight weight, WeightSources sources) {
+    weight.synthetic_std = options_.synthetic ? kSyntheticStd : 0.0;
+    plan().weights.push_back(std::move(weight));
+    lowered_.sources.push_back(std::move(sources));
+    return static_cast<int>(plan().weights.size()) - 1;
+  }
+
+  // A tensor kept row-major: norm weights and biases as float32, tables in the engine's dtype.
+  int AddPlainWeight(std::vector<std::string> names, std::vector<int64_t> shape, DType dtype) {
+    const std::string& name = names.front();
+    const auto known = plain_weights_.find(name);
+    if (known != plain_weights_.end()) return known->second;
+    plan::Weight weight;
+    weight.name = name;
+    weight.layout = "row_major";
+    weight.dtype = dtype;
+    weight.shape = Shape(std::span<const int64_t>(shape));
+    weight.num_bytes = DTypeBytes(dtype, weight.shape.num_elements());
+    const std::string key = name;
+    const int index = AddWeight(std::move(weight), {std::move(names), {}, -1});
+    plain_weights_[key] = index;
+    return index;
+  }
+
+  Status LowerOp(const NetworkOp& op, int index) {
+    plan::Launch launch;
+    launch.kind = op.kind;
+    launch.name = op.name;
+    launch.attrs = op.attrs;
+    for (int input : op.inputs) launch.inputs.push_back(BufferOf(input));
+    for (int output : op.outputs) launch.outputs.push_back(BufferOf(output));
+    for (int buffer : launch.inputs) Touch(buffer, index);
+    for (int buffer : launch.outputs) Touch(buffer, index);
+    switch (op.kind) {
+      case OpKind::kLinear: {
+        TRIREME_RETURN_IF_ERROR(AddLinearWeights(op, index, launch));
+        break;
+      }
+      case OpKind::kEmbedding:
+      case OpKind::kPositionEmbedding: {
+        const NetworkWeight& table = network_.weights()[op.weights[0]];
+        launch.weights.push_back(AddPlainWeight({table.name}, table.shape, options_.dtype));
+        break;
+      }
+      case OpKind::kAllReduce:
+        return Unimplemented("engines of several ranks are not run yet; tp_size must be 1");
+      case OpKind::kAttention:
+        return Internal("attention '{}' was not split", op.name);
+      case OpKind::kRopeKvWrite: {
+        const AttentionSpec& spec = std::get<AttentionAttrs>(op.attrs).spec;
+        plan().num_kv_heads = spec.num_kv_heads;
+        plan().head_dim = spec.head_dim;
+        break;
+      }
+      default:
+        for (int weight : op.weights) {
+          const NetworkWeight& w = network_.weights()[weight];
+          launch.weights.push_back(AddPlainWeight({w.name}, w.shape, DType::kFloat32));
+        }
+    }
+    plan().launches.push_back(std::move(launch));
+    return OkStatus();
+  }
+
+  Status AddLinearWeights(const NetworkOp& op, int index, plan::Launch& launch) {
+    const LinearAttrs& attrs = std::get<LinearAttrs>(op.attrs);
+    const size_t branches = attrs.gated ? 2 : 1;
+    WeightSources sources;
+    sources.linear_launch = index;
+    TRIREME_ASSIGN_OR_RETURN(
+        const WeightQuant quant,
+        QuantOf(config_.quantization, network_.weights()[op.weights[0]].name));
+    for (size_t i = 0; i < branches; ++i) {
+      const std::string& name = network_.weights()[op.weights[i]].name;
+      sources.names.push_back(name);
+      if (quant.kind != WeightQuant::Kind::kNone) {
+        sources.scales.push_back(Sibling(name, ScaleSuffix(quant)));
+      }
+    }
+    plan::Weight weight;
+    weight.name = op.name + ".packed";
+    weight.dtype = options_.dtype;
+    weight.quant = quant;
+    weight.shape = {attrs.out_features, attrs.in_features};
+    launch.weights.push_back(AddWeight(std::move(weight), std::move(sources)));
+    if (attrs.has_bias) {
+      std::vector<std::string> names;
+      for (size_t i = branches; i < op.weights.size(); ++i) {
+        names.push_back(network_.weights()[op.weights[i]].name);
+      }
+      launch.weights.push_back(
+          AddPlainWeight(std::move(names), {attrs.out_features}, DType::kFloat32));
+    }
+    return OkStatus();
+  }
+
+  // Everything after the first op on logit rows runs on logit rows: the head.
+  void SetHead() {
+    plan().head_begin = static_cast<int>(plan().launches.size());
+    for (size_t i = 0; i < plan().launches.size(); ++i) {
+      if (plan().launches[i].kind == OpKind::kSelectLogitRows) {
+        plan().head_begin = static_cast<int>(i);
+        break;
+      }
+    }
+    // The head may run in slices of rows, so what it reads from the body must outlive all of it.
+    for (size_t i = plan().head_begin; i < plan().launches.size(); ++i) {
+      for (int input : plan().launches[i].inputs) {
+        plan::Buffer& buffer = plan().buffers[input];
+        if (buffer.rows == plan::Rows::kTokens) {
+          buffer.last = static_cast<int>(plan().launches.size()) - 1;
+        }
+      }
+    }
+  }
+
+  const Network& network_;
+  const ModelConfig& config_;
+  const LowerOptions& options_;
+  Lowered lowered_;
+  std::map<int, int> buffer_of_value_;
+  std::map<std::string, int> plain_weights_;
+};
+
+}  // namespace
+
+StatusOr<WeightQuant> QuantOf(const QuantizationConfig& config, const std::string& name) {
+  WeightQuant quant;
+  const std::string& algo = config.quant_algo;
+  if (algo.empty() || IsExcluded(config.exclude_modules, name)) return quant;
+  if (algo == "W8A16") {
+    quant.kind = WeightQuant::Kind::kInt8;
+  } else if (algo == "W4A16") {
+    quant.kind = WeightQuant::Kind::kInt4;
+  } else if (algo == "W4A16_AWQ" && !config.pre_quant_scale && !config.has_zero_point) {
+    quant.kind = WeightQuant::Kind::kInt4;
+    quant.group_size = config.group_size;
+  } else {
+    return Unimplemented("checkpoints of quant_algo {} are not built yet; known: W8A16, W4A16, "
+                         "W4A16_AWQ without pre_quant_scale",
+                         algo);
+  }
+  return quant;
+}
+
+StatusOr<Lowered> LowerNetwork(const Network& network, const ModelConfig& config,
+                               const LowerOptions& options) {
+  return Lowering(network, config, options).Run();
+}
+
+kernels::LinearProblem ProblemOf(const plan::Plan& plan, const plan::Launch& launch) {
+  const LinearAttrs& attrs = std::get<LinearAttrs>(launch.attrs);
+  kernels::LinearProblem problem;
+  problem.out_features = attrs.out_features;
+  problem.in_features = attrs.in_features;
+  problem.dtype = plan.dtype;
+  problem.quant = plan.weights[launch.weights[0]].quant;
+  if (attrs.gated) {
+    switch (attrs.gate_activation) {
+      case ActivationKind::kSilu: problem.gated = kernels::GatedActivation::kSilu; break;
+      case ActivationKind::kGelu: problem.gated = kernels::GatedActivation::kGelu; break;
+      case ActivationKind::kGeluTanh: problem.gated = kernels::GatedActivation::kGeluTanh; break;
+      case ActivationKind::kRelu: problem.gated = kernels::GatedActivation::kRelu; break;
+    }
+  }
+  return problem;
+}
+
+}  // namespace trireme::compile

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+// Lowering: a network after its passes becomes a plan, with tactics still open. Pure function.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "kernels/linear.h"
+#include "plan/plan.h"
+#include "trireme/model_config.h"
+#include "trireme/network.h"
+
+namespace trireme::compile {
+
+// Where the bytes of plan.weights[i] come from.
+struct WeightSources {
+  std::vector<std::string> names;   // checkpoint tensors, stacked along rows
+  std::vector<std::string> scales;  // of the quantized ones, in the same order
+  int linear_launch = -1;           // >= 0: packed for this launch's layout
+};
+
+struct Lowered {
+  plan::Plan plan;
+  std::vector<WeightSources> sources;  // one for each of plan.weights
+};
+
+struct LowerOptions {
+  DType dtype = DType::kFloat32;
+  DType kv_dtype = DType::kFloat32;
+  bool synthetic = false;  // weights are made at load
+};
+
+StatusOr<Lowered> LowerNetwork(const Network& network, const ModelConfig& config,
+                               const LowerOptions& options);
+
+// The kernel problem of a linear launch.
+kernels::LinearProblem ProblemOf(const plan::Plan& plan, const plan::Launch& launch);
+
+// How the weight `name` ("...qkv.weight") is stored in a checkpoint of this quantization.
+StatusOr<WeightQuant> QuantOf(const QuantizationConfig& config, const std::string& name);
+
+}  // namespace trireme::compile
