@@ -8,6 +8,10 @@
 set(TRIREME_ISA_AVX2 -mavx2 -mfma -mf16c -mbmi2)
 set(TRIREME_ISA_AVX512 ${TRIREME_ISA_AVX2} -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni
   -mavx512bf16 -mavx512vbmi -mprefer-vector-width=512)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  # g++ 12 warns about the deliberately undefined operands inside its own AVX-512 intrinsics.
+  list(APPEND TRIREME_ISA_AVX512 -Wno-uninitialized)
+endif()
 set(TRIREME_ISA_AMX ${TRIREME_ISA_AVX512} -mamx-tile -mamx-bf16 -mamx-int8)
 
 function(trireme_set_isa_flags)

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Where a key or value lies in a pool of KV blocks: one pure function. Plain data.
 //
-//   pool  = [num_blocks][block_bytes]
-//   block = [layer][K | V][kv_head][token in block][head_dim]      (all layers contiguous, so that
-//                                                                   copy and offload are one span)
+//   pool   = [num_blocks][block_bytes]
+//   block  = [layer][K | V][kv_head][head_bytes]   (all layers contiguous, so that copy and offload
+//                                                   are one span)
+//   keys   of a head = [token / 16][head_dim][token % 16]   one dimension of 16 keys is one vector,
+//                                                           so scores need no transpose
+//   values of a head = [token][head_dim]                    a weighted sum runs along rows
 #pragma once
 
 #include <cstdint>
@@ -29,6 +32,15 @@ struct KvLayout {
     return block * block_bytes() +
            ((int64_t{layer} * 2 + (value ? 1 : 0)) * num_kv_heads + kv_head) * head_bytes();
   }
+
+  // Elements from there on, of dimension `dim` of token `token` (in the block).
+  int64_t KeyIndex(int token, int dim) const {
+    const int group = key_group();
+    return (int64_t{token / group} * head_dim + dim) * group + token % group;
+  }
+  int64_t ValueIndex(int token, int dim) const { return int64_t{token} * head_dim + dim; }
+  // Keys that lie side by side.
+  int key_group() const { return block_size < 16 ? block_size : 16; }
 
   friend bool operator==(const KvLayout&, const KvLayout&) = default;
 };
