@@ -7,6 +7,7 @@ find_package(spdlog REQUIRED)
 find_package(nlohmann_json REQUIRED)
 find_package(CLI11 REQUIRED)
 find_package(Boost 1.81 REQUIRED)
+set(ZLIB_USE_STATIC_LIBS ${TRIREME_ONE_FILE})
 find_package(ZLIB REQUIRED)
 
 add_library(trireme_fmt INTERFACE)
