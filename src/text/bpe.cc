@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "text/bpe.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "text/utf8.h"
+
+namespace trireme {
+
+Bpe::Bpe(BpeOptions options, Vocab vocab) : options_(std::move(options)), vocab_(std::move(vocab)) {
+  affixes_ = !options_.continuing_subword_prefix.empty() || !options_.end_of_word_suffix.empty();
+}
+
+Status Bpe::AddMerge(std::string_view left, std::string_view right) {
+  const int32_t left_id = vocab_.FindLiteral(left);
+  const int32_t right_id = vocab_.FindLiteral(right);
+  const uint32_t rank = next_rank_++;
+  if (left_id < 0 || right_id < 0)
+    return InvalidArgument("merge {}: token '{}' is not in the vocabulary", rank,
+                           left_id < 0 ? left : right);
+  std::string_view tail = vocab_.Text(right_id);
+  const std::string_view prefix = options_.continuing_subword_prefix;
+  if (!prefix.empty() && tail.starts_with(prefix)) tail.remove_prefix(prefix.size());
+  std::string merged(vocab_.Text(left_id));
+  merged.append(tail);
+  const int32_t id = vocab_.Find(merged);
+  if (id < 0)
+    return InvalidArgument("merge {}: '{}' and '{}' give a token that is not in the vocabulary",
+                           rank, left, right);
+  pairs_.Set(left_id, right_id, {rank, id});
+  return OkStatus();
+}
+
+void Bpe::AddMergesOfSplits(std::span<const uint32_t> rank_of_id) {
+  for (int32_t id = 0; id < vocab_.id_limit(); ++id) {
+    if (!vocab_.MatchesText(id) || rank_of_id[id] == UINT32_MAX) continue;
+    const std::string_view text = vocab_.Text(id);
+    for (size_t cut = 1; cut < text.size(); ++cut) {
+      const int32_t left = vocab_.Find(text.substr(0, cut));
+      if (left < 0) continue;
+      const int32_t right = vocab_.Find(text.substr(cut));
+      if (right >= 0) pairs_.Set(left, right, {rank_of_id[id], id});
+    }
+  }
+}
+
+Status Bpe::Finish() {
+  if (vocab_.byte_level() && affixes_)
+    return Unimplemented("a byte-level BPE with a subword prefix or an end-of-word suffix");
+  if (!options_.unk_token.empty()) {
+    unk_id_ = vocab_.FindLiteral(options_.unk_token);
+    if (unk_id_ < 0)
+      return InvalidArgument("unk_token '{}' is not in the vocabulary", options_.unk_token);
+  }
+  for (int byte = 0; byte < 256; ++byte) {
+    const char c = static_cast<char>(byte);
+    byte_ids_[byte] = vocab_.byte_level() ? vocab_.Find(std::string_view(&c, 1))
+                                          : vocab_.Find(fmt::format("<0x{:02X}>", byte));
+    if (byte < 128) ascii_ids_[byte] = vocab_.Find(std::string_view(&c, 1));
+  }
+  self_ = std::make_unique<std::atomic<uint8_t>[]>(static_cast<size_t>(vocab_.id_limit()));
+  cuts_before_word_mark_ = FindWordMarkCuts();
+  return OkStatus();
+}
+
+std::optional<int32_t> Bpe::TokenToId(std::string_view token) const {
+  const int32_t id = vocab_.FindLiteral(token);
+  return id < 0 ? std::nullopt : std::optional<int32_t>(id);
+}
+
+Status Bpe::Encode(std::string_view text, std::span<const Span> words,
+                   std::vector<int32_t>& ids) const {
+  for (const Span& word : words) EncodeWord(text.substr(word.begin, word.end - word.begin), ids);
+  return OkStatus();
+}
+
+void Bpe::EncodeWord(std::string_view word, std::vector<int32_t>& ids) const {
+  if (!affixes_ && word.size() <= vocab_.longest_text()) {
+    const int32_t id = vocab_.Find(word);
+    if (id >= 0 && (options_.ignore_merges || EncodesToItself(id, word))) {
+      ids.push_back(id);
+      return;
+    }
+  }
+  if (word.size() <= kShortWord) {
+    int32_t symbols[kShortWord + 1];
+    const size_t size = MergeShort(symbols, SymbolsOf(word, symbols));
+    ids.insert(ids.end(), symbols, symbols + size);
+    return;
+  }
+  const size_t before = ids.size();
+  ids.resize(before + word.size());
+  int32_t* symbols = ids.data() + before;
+  const size_t size = SymbolsOf(word, symbols);
+  ids.resize(before + (size <= kShortWord ? MergeShort(symbols, size) : MergeLong(symbols, size)));
+}
+
+bool Bpe::EncodesToItself(int32_t id, std::string_view word) const {
+  std::atomic<uint8_t>& state = self_[static_cast<size_t>(id)];
+  const uint8_t known = state.load(std::memory_order_relaxed);
+  if (known != kUnknown) return known == kIsItself;
+  std::vector<int32_t> symbols(word.size());
+  const size_t size = MergeLong(symbols.data(), SymbolsOf(word, symbols.data()));
+  const bool same = size == 1 && symbols[0] == id;
+  state.store(same ? kIsItself : kIsNot, std::memory_order_relaxed);
+  return same;
+}
+
+// Writes at most one symbol per byte.
+size_t Bpe::SymbolsOf(std::string_view word, int32_t* symbols) const {
+  size_t size = 0;
+  if (vocab_.byte_level()) {
+    for (const char c : word) {
+      const int32_t id = byte_ids_[static_cast<uint8_t>(c)];
+      if (id >= 0) {
+        symbols[size++] = id;
+      } else if (unk_id_ >= 0 && !(options_.fuse_unk && size > 0 && symbols[size - 1] == unk_id_)) {
+        symbols[size++] = unk_id_;
+      }
+    }
+    return size;
+  }
+  std::string affixed;
+  bool after_unknown = false;
+  for (size_t i = 0; i < word.size();) {
+    const size_t length = utf8::Length(static_cast<uint8_t>(word[i]));
+    const std::string_view character = word.substr(i, length);
+    int32_t id;
+    if (affixes_) {
+      affixed.clear();
+      if (i > 0) affixed = options_.continuing_subword_prefix;
+      affixed.append(character);
+      if (i + length == word.size()) affixed.append(options_.end_of_word_suffix);
+      id = vocab_.Find(affixed);
+    } else {
+      id = length == 1 ? ascii_ids_[static_cast<uint8_t>(word[i])] : vocab_.Find(character);
+    }
+    i += length;
+    if (id >= 0) {
+      symbols[size++] = id;
+      after_unknown = false;
+      continue;
+    }
+    const auto has_byte = [&](char c) { return byte_ids_[static_cast<uint8_t>(c)] >= 0; };
+    if (options_.byte_fallback && std::all_of(character.begin(), character.end(), has_byte)) {
+      for (const char c : character) symbols[size++] = byte_ids_[static_cast<uint8_t>(c)];
+      after_unknown = false;
+    } else if (unk_id_ >= 0) {
+      if (!(options_.fuse_unk && after_unknown)) symbols[size++] = unk_id_;
+      after_unknown = true;
+    }
+  }
+  return size;
+}
+
+size_t Bpe::MergeShort(int32_t* symbols, size_t size) const {
+  if (size < 2) return size;
+  Merge merges[kShortWord];  // merges[i]: of symbols i and i + 1
+  for (size_t i = 0; i + 1 < size; ++i) merges[i] = pairs_.Find(symbols[i], symbols[i + 1]);
+  while (true) {
+    size_t best = 0;
+    for (size_t i = 1; i + 1 < size; ++i)
+      if (merges[i].rank < merges[best].rank) best = i;
+    if (merges[best].rank == UINT32_MAX) return size;
+    symbols[best] = merges[best].id;
+    --size;
+    std::copy(symbols + best + 2, symbols + size + 1, symbols + best + 1);
+    if (size < 2) return size;
+    std::copy(merges + best + 1, merges + size, merges + best);
+    if (best > 0) merges[best - 1] = pairs_.Find(symbols[best - 1], symbols[best]);
+    if (best + 1 < size) merges[best] = pairs_.Find(symbols[best], symbols[best + 1]);
+  }
+}
+
+// Symbols are a list linked by `next` and `previous`; the heap holds rank << 32 | position of the
+// left symbol, and an entry is void when the pair at its position is no longer the one meant.
+size_t Bpe::MergeLong(int32_t* symbols, size_t size) const {
+  constexpr uint32_t kEnd = UINT32_MAX;
+  struct Node {
+    uint32_t previous, next;
+    uint32_t rank;  // of the pair with `next`
+    int32_t merged;
+  };
+  std::vector<Node> nodes(size);
+  std::vector<uint64_t> heap;
+  heap.reserve(size);
+  const auto set_pair = [&](uint32_t at) {
+    Node& node = nodes[at];
+    const Merge merge = node.next == kEnd ? Merge() : pairs_.Find(symbols[at], symbols[node.next]);
+    node.rank = merge.rank;
+    node.merged = merge.id;
+    return merge.rank != UINT32_MAX;
+  };
+  const auto key = [&](uint32_t at) { return static_cast<uint64_t>(nodes[at].rank) << 32 | at; };
+  for (uint32_t i = 0; i < size; ++i) {
+    nodes[i].previous = i == 0 ? kEnd : i - 1;
+    nodes[i].next = i + 1 == size ? kEnd : i + 1;
+    if (set_pair(i)) heap.push_back(key(i));
+  }
+  std::make_heap(heap.begin(), heap.end(), std::greater<>());
+  const auto push = [&](uint32_t at) {
+    heap.push_back(key(at));
+    std::push_heap(heap.begin(), heap.end(), std::greater<>());
+  };
+  while (!heap.empty()) {
+    std::pop_heap(heap.begin(), heap.end(), std::greater<>());
+    const uint64_t top = heap.back();
+    heap.pop_back();
+    const auto at = static_cast<uint32_t>(top);
+    if (symbols[at] < 0 || key(at) != top) continue;
+    const uint32_t gone = nodes[at].next;
+    symbols[at] = nodes[at].merged;
+    symbols[gone] = -1;
+    nodes[at].next = nodes[gone].next;
+    if (nodes[at].next != kEnd) nodes[nodes[at].next].previous = at;
+    if (set_pair(at)) push(at);
+    const uint32_t previous = nodes[at].previous;
+    if (previous != kEnd && set_pair(previous)) push(previous);
+  }
+  return static_cast<size_t>(std::remove(symbols, symbols + size, -1) - symbols);
+}
+
+bool Bpe::FindWordMarkCuts() const {
+  constexpr std::string_view kMark = "\xe2\x96\x81";
+  if (vocab_.byte_level() || affixes_) return false;
+  if (vocab_.Find(kMark) < 0) return false;
+  for (int32_t id = 0; id < vocab_.id_limit(); ++id) {
+    if (!vocab_.MatchesText(id)) continue;
+    const std::string_view text = vocab_.Text(id);
+    for (size_t at = text.find(kMark); at != text.npos; at = text.find(kMark, at + 1))
+      if (at > 0 && (at < 3 || text.substr(at - 3, 3) != kMark)) return false;
+  }
+  return true;
+}
+
+}  // namespace trireme

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+// Byte-pair encoding over bytes or characters. Immutable, thread-safe.
+//
+// A word starts as one symbol per byte (byte-level vocabulary) or per character; then the
+// adjacent pair with the lowest rank, the leftmost of equals, is merged until none is left. Words
+// up to kShortWord symbols are scanned, longer ones take a heap: O(n log n).
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <memory>
+
+#include "text/model.h"
+#include "text/pair_table.h"
+#include "text/vocab.h"
+
+namespace trireme {
+
+struct BpeOptions {
+  std::string unk_token;  // "": characters without a token vanish
+  std::string continuing_subword_prefix;
+  std::string end_of_word_suffix;
+  bool fuse_unk = false;       // a run of unknown characters becomes one unknown token
+  bool byte_fallback = false;  // unknown characters become their <0xNN> tokens, if all exist
+  bool ignore_merges = false;  // a word that is a token is that token
+};
+
+class Bpe : public Model {
+ public:
+  // Merges are added in order of rank; then Finish.
+  Bpe(BpeOptions options, Vocab vocab);
+  void ReserveMerges(size_t merges) { pairs_.Reserve(merges); }
+  // Literals as in the file. The result of the merge must be a token.
+  Status AddMerge(std::string_view left, std::string_view right);
+  // Any two tokens that together spell a third may merge; rank_of(id of the third) orders them.
+  // Tokens for which `may_merge` is false are no result of a merge.
+  void AddMergesOfSplits(std::span<const uint32_t> rank_of_id);
+  Status Finish();
+
+  Status Encode(std::string_view text, std::span<const Span> words,
+                std::vector<int32_t>& ids) const override;
+  std::optional<int32_t> TokenToId(std::string_view token) const override;
+  std::string IdToToken(int32_t id) const override { return vocab_.Literal(id); }
+  int32_t id_limit() const override { return vocab_.id_limit(); }
+  bool CutsBeforeWordMark() const override { return cuts_before_word_mark_; }
+  const Vocab& vocab() const { return vocab_; }
+
+ private:
+  static constexpr size_t kShortWord = 32;
+  // Whether the merges lead from a token's text back to the token, found out on first use.
+  enum SelfState : uint8_t { kUnknown, kIsItself, kIsNot };
+
+  void EncodeWord(std::string_view word, std::vector<int32_t>& ids) const;
+  size_t SymbolsOf(std::string_view word, int32_t* symbols) const;
+  void AppendCharacter(std::string_view character, bool first, bool last,
+                       std::vector<int32_t>& symbols) const;
+  size_t MergeShort(int32_t* symbols, size_t size) const;
+  size_t MergeLong(int32_t* symbols, size_t size) const;
+  bool EncodesToItself(int32_t id, std::string_view word) const;
+  bool FindWordMarkCuts() const;
+
+  BpeOptions options_;
+  Vocab vocab_;
+  PairTable pairs_;
+  uint32_t next_rank_ = 0;
+  int32_t unk_id_ = -1;
+  bool affixes_ = false;
+  bool cuts_before_word_mark_ = false;
+  std::array<int32_t, 256> byte_ids_{};   // byte-level: the token of a byte; else of <0xNN>
+  std::array<int32_t, 128> ascii_ids_{};  // character-level: the token of an ASCII character
+  // A cache of answers that depend on immutable data only, so relaxed races are harmless.
+  mutable std::unique_ptr<std::atomic<uint8_t>[]> self_;
+};
+
+}  // namespace trireme

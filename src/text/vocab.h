@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+// Token <-> id table. Immutable once filled, then thread-safe.
+//
+// A byte-level vocabulary keeps the bytes its tokens stand for, not their spelling in the file
+// ("literal"), so that text is looked up as it is. Literals with characters outside the
+// byte-level alphabet can be asked for by FindLiteral but match no text.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "base/status.h"
+
+namespace trireme {
+
+class Vocab {
+ public:
+  // Ids at or above this are refused: a wrong file must not cost gigabytes.
+  static constexpr int64_t kMaxId = 1 << 24;
+
+  explicit Vocab(bool byte_level) : byte_level_(byte_level) {}
+
+  void Reserve(size_t tokens, size_t bytes);
+  // A token given twice keeps its last id, an id given twice its last token, as in a JSON object.
+  Status Add(std::string_view literal, int64_t id);
+
+  // Id of the token that stands for `text`, or -1. `text` is text, not a literal.
+  int32_t Find(std::string_view text) const { return FindHashed(text, HashOf(text)); }
+  int32_t FindLiteral(std::string_view literal) const;
+  // What the token stands for; "" for an id below id_limit() that is not there.
+  std::string_view Text(int32_t id) const {
+    const Entry& entry = entries_[static_cast<size_t>(id)];
+    return {arena_.data() + entry.offset, entry.size};
+  }
+  std::string Literal(int32_t id) const;
+  bool Has(int32_t id) const {
+    return id >= 0 && static_cast<size_t>(id) < entries_.size() && entries_[id].present;
+  }
+  bool MatchesText(int32_t id) const { return Has(id) && !entries_[id].literal_only; }
+
+  bool byte_level() const { return byte_level_; }
+  // Largest id + 1, and the number of tokens.
+  int32_t id_limit() const { return static_cast<int32_t>(entries_.size()); }
+  size_t num_tokens() const { return num_tokens_; }
+  size_t longest_text() const { return longest_text_; }
+
+ private:
+  struct Entry {
+    uint32_t offset = 0;
+    uint32_t size : 30 = 0;
+    uint32_t literal_only : 1 = 0;
+    uint32_t present : 1 = 0;
+  };
+  struct Slot {
+    uint32_t tag = 0;
+    int32_t id = -1;
+  };
+
+  static uint64_t HashOf(std::string_view text);
+  int32_t FindHashed(std::string_view text, uint64_t hash) const;
+  void Index(std::string_view text, int32_t id);
+  void Grow(size_t slots);
+
+  bool byte_level_;
+  std::string arena_;
+  std::vector<Entry> entries_;  // by id
+  std::vector<Slot> slots_;     // open addressing, power of two, at most half full
+  size_t num_indexed_ = 0;
+  size_t num_tokens_ = 0;
+  size_t longest_text_ = 0;
+  std::unordered_map<std::string, int32_t> literal_only_;
+};
+
+}  // namespace trireme
