@@ -5,6 +5,7 @@
 #include <map>
 
 #include "base/status.h"
+#include "kernels/linear_problem.h"
 
 namespace trireme::compile {
 namespace {
@@ -45,7 +46,6 @@ class Lowering {
     const int logits = BufferOf(network_.logits());
     plan().logits_buffer = logits;
     plan().vocab_size = plan().buffers[logits].width;
-    SetHead();
     return std::move(lowered_);
   }
 
@@ -165,26 +165,6 @@ class Lowering {
     return OkStatus();
   }
 
-  // Everything after the first op on logit rows runs on logit rows: the head.
-  void SetHead() {
-    plan().head_begin = static_cast<int>(plan().launches.size());
-    for (size_t i = 0; i < plan().launches.size(); ++i) {
-      if (plan().launches[i].kind == OpKind::kSelectLogitRows) {
-        plan().head_begin = static_cast<int>(i);
-        break;
-      }
-    }
-    // The head may run in slices of rows, so what it reads from the body must outlive all of it.
-    for (size_t i = plan().head_begin; i < plan().launches.size(); ++i) {
-      for (int input : plan().launches[i].inputs) {
-        plan::Buffer& buffer = plan().buffers[input];
-        if (buffer.rows == plan::Rows::kTokens) {
-          buffer.last = static_cast<int>(plan().launches.size()) - 1;
-        }
-      }
-    }
-  }
-
   const Network& network_;
   const ModelConfig& config_;
   const LowerOptions& options_;
@@ -220,21 +200,8 @@ StatusOr<Lowered> LowerNetwork(const Network& network, const ModelConfig& config
 }
 
 kernels::LinearProblem ProblemOf(const plan::Plan& plan, const plan::Launch& launch) {
-  const LinearAttrs& attrs = std::get<LinearAttrs>(launch.attrs);
-  kernels::LinearProblem problem;
-  problem.out_features = attrs.out_features;
-  problem.in_features = attrs.in_features;
-  problem.dtype = plan.dtype;
-  problem.quant = plan.weights[launch.weights[0]].quant;
-  if (attrs.gated) {
-    switch (attrs.gate_activation) {
-      case ActivationKind::kSilu: problem.gated = kernels::GatedActivation::kSilu; break;
-      case ActivationKind::kGelu: problem.gated = kernels::GatedActivation::kGelu; break;
-      case ActivationKind::kGeluTanh: problem.gated = kernels::GatedActivation::kGeluTanh; break;
-      case ActivationKind::kRelu: problem.gated = kernels::GatedActivation::kRelu; break;
-    }
-  }
-  return problem;
+  return kernels::LinearProblemOf(std::get<LinearAttrs>(launch.attrs), plan.dtype,
+                                  plan.weights[launch.weights[0]].quant);
 }
 
 }  // namespace trireme::compile

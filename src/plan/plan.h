@@ -73,8 +73,6 @@ struct Plan {
   std::vector<Buffer> buffers;
   std::vector<Weight> weights;
   std::vector<Launch> launches;
-  // launches[head_begin, end) run on logit rows and may be repeated over slices of them.
-  int head_begin = 0;
   int logits_buffer = -1;
 };
 

@@ -128,7 +128,6 @@ std::string PlanToJson(const Plan& plan) {
                  {"num_kv_heads", plan.num_kv_heads},
                  {"head_dim", plan.head_dim},
                  {"vocab_size", plan.vocab_size},
-                 {"head_begin", plan.head_begin},
                  {"logits_buffer", plan.logits_buffer}};
   for (const Buffer& buffer : plan.buffers) object["buffers"].push_back(BufferToJson(buffer));
   for (const Weight& weight : plan.weights) object["weights"].push_back(WeightToJson(weight));
@@ -149,7 +148,6 @@ StatusOr<Plan> PlanFromJson(std::string_view text) {
   reader.Read("num_kv_heads", plan.num_kv_heads);
   reader.Read("head_dim", plan.head_dim);
   reader.Read("vocab_size", plan.vocab_size);
-  reader.Read("head_begin", plan.head_begin);
   reader.Read("logits_buffer", plan.logits_buffer);
   for (const json& buffer : reader.Array("buffers")) {
     plan.buffers.push_back(ReadBuffer(JsonReader(buffer, "a buffer", &status)));

@@ -63,10 +63,6 @@ Status ValidatePlan(const Plan& plan) {
     return InvalidArgument("plan: the logits have width {}, the vocabulary {}",
                            plan.buffers[plan.logits_buffer].width, plan.vocab_size);
   }
-  if (plan.head_begin < 0 || plan.head_begin > static_cast<int>(plan.launches.size())) {
-    return InvalidArgument("plan: the head begins at launch {} of {}", plan.head_begin,
-                           plan.launches.size());
-  }
   if (plan.num_layers <= 0 || plan.num_kv_heads <= 0 || plan.head_dim <= 0) {
     return InvalidArgument("plan: {} layers of {} KV heads of {}", plan.num_layers,
                            plan.num_kv_heads, plan.head_dim);

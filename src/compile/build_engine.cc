@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+// The build: configuration -> network -> passes -> plan -> tactics -> engine file, rank by rank.
+#include <cstdlib>
+#include <filesystem>
+
+#include "base/log.h"
+#include "base/mapped_file.h"
+#include "base/status.h"
+#include "base/version.h"
+#include "compile/choose_tactics.h"
+#include "compile/engine_config.h"
+#include "compile/lower.h"
+#include "compile/write_engine.h"
+#include "formats/checkpoint.h"
+#include "formats/hf_config.h"
+#include "formats/safetensors.h"
+#include "formats/tokenizer_files.h"
+#include "graph/passes.h"
+#include "models/hf_view.h"
+#include "trireme/builder.h"
+
+namespace trireme {
+namespace {
+
+namespace fs = std::filesystem;
+
+StatusOr<ModelConfig> ConfigFromFile(const BuildOptions& options) {
+  TRIREME_ASSIGN_OR_RETURN(const std::string text, ReadFile(options.model_config, 16 << 20));
+  TRIREME_ASSIGN_OR_RETURN(const HfConfig hf, HfConfig::Parse(text, options.model_config));
+  ModelConfig config;
+  if (hf.Has("architectures")) {
+    TRIREME_ASSIGN_OR_RETURN(models::FamilyConfig family, models::ReadHfConfig(hf));
+    config = std::move(family.config);
+  } else {
+    TRIREME_ASSIGN_OR_RETURN(config, ParseCheckpointConfig(text));
+  }
+  config.mapping.tp_size = options.tp_size;
+  config.mapping.pp_size = options.pp_size;
+  config.mapping.world_size = options.tp_size * options.pp_size;
+  QuantizationConfig& quantization = config.quantization;
+  if (options.weight_only_precision == "int8") {
+    quantization.quant_algo = "W8A16";
+  } else if (options.weight_only_precision == "int4") {
+    quantization.quant_algo = options.group_size > 0 ? "W4A16_AWQ" : "W4A16";
+    if (options.group_size > 0) quantization.group_size = options.group_size;
+  } else if (!options.weight_only_precision.empty()) {
+    return InvalidArgument("--weight_only_precision '{}' is unknown; use int8 or int4",
+                           options.weight_only_precision);
+  }
+  return config;
+}
+
+StatusOr<ModelConfig> LoadConfig(const BuildOptions& options) {
+  if (options.checkpoint_dir.empty() == options.model_config.empty()) {
+    return InvalidArgument("give either --checkpoint_dir or --model_config");
+  }
+  if (!options.model_config.empty()) return ConfigFromFile(options);
+  if (!options.weight_only_precision.empty()) {
+    return InvalidArgument(
+        "--weight_only_precision goes with --model_config; a checkpoint is quantized by "
+        "`trireme convert --use_weight_only`");
+  }
+  return LoadCheckpointConfig(options.checkpoint_dir);
+}
+
+class Build {
+ public:
+  Build(const BuildOptions& options, const BuildProgressFn& progress)
+      : options_(options),
+        progress_(progress),
+        pool_(options.num_threads),
+        context_{&pool_, BestIsa(HostCpuFeatures())},
+        cache_(fmt::format("cpu {} threads={} trireme={}", CpuFeaturesText(HostCpuFeatures()),
+                           pool_.num_threads(), Version())) {}
+
+  Status Run() {
+    if (options_.device != "cpu") {
+      return Unimplemented("--device {}: this program builds engines for cpu", options_.device);
+    }
+    TRIREME_ASSIGN_OR_RETURN(config_, LoadConfig(options_));
+    TRIREME_RETURN_IF_ERROR(ResolveDTypes());
+    TRIREME_ASSIGN_OR_RETURN(limits_, compile::ResolveLimits(options_.limits, config_));
+    TRIREME_ASSIGN_OR_RETURN(family_, FindFamilyByConfig(config_));
+    TRIREME_RETURN_IF_ERROR(MakeDirectories(options_.output_dir));
+    TRIREME_RETURN_IF_ERROR(LoadTimingCaches());
+    for (int rank = 0; rank < config_.mapping.world_size; ++rank) {
+      TRIREME_RETURN_IF_ERROR(BuildRank(rank));
+    }
+    if (!options_.output_timing_cache.empty()) {
+      TRIREME_RETURN_IF_ERROR(cache_.Save(OutputCachePath()));
+    }
+    if (options_.dry_run) return OkStatus();
+    if (!options_.checkpoint_dir.empty()) {
+      TRIREME_RETURN_IF_ERROR(CopyTokenizerFiles(options_.checkpoint_dir, options_.output_dir));
+    }
+    // Last, so that a folder with a config.json is a whole engine.
+    return WriteFile((fs::path(options_.output_dir) / "config.json").string(),
+                     compile::EngineConfigJson(config_, options_, limits_));
+  }
+
+ private:
+  Status ResolveDTypes() {
+    if (options_.dtype != "auto") config_.dtype = options_.dtype;
+    TRIREME_ASSIGN_OR_RETURN(dtype_, ParseDType(config_.dtype));
+    if (dtype_ != DType::kFloat32 && dtype_ != DType::kFloat16 && dtype_ != DType::kBFloat16) {
+      return InvalidArgument("engines are float32, float16 or bfloat16, not {}", config_.dtype);
+    }
+    std::string kv = options_.kv_dtype;
+    if (kv == "auto") kv = config_.quantization.kv_cache_quant_algo.empty() ? config_.dtype : "fp8";
+    TRIREME_ASSIGN_OR_RETURN(kv_dtype_, ParseDType(kv));
+    if (kv_dtype_ != DType::kFloat32 && kv_dtype_ != DType::kFloat16 &&
+        kv_dtype_ != DType::kBFloat16) {
+      return Unimplemented("a KV cache of {} does not exist yet; use float32, float16 or bfloat16",
+                           kv);
+    }
+    config_.kv_dtype = kv;
+    return OkStatus();
+  }
+
+  std::string OutputCachePath() const {
+    return (fs::path(options_.output_dir) / options_.output_timing_cache).string();
+  }
+
+  Status LoadTimingCaches() {
+    if (!options_.input_timing_cache.empty()) {
+      TRIREME_RETURN_IF_ERROR(cache_.Load(options_.input_timing_cache));
+    }
+    if (!options_.output_timing_cache.empty() && fs::exists(OutputCachePath())) {
+      const Status status = cache_.Load(OutputCachePath());
+      // A damaged cache of our own costs a new timing run, not the build.
+      if (!status.ok()) LogWarning("timing_cache_ignored reason=\"{}\"", status.message());
+    }
+    return OkStatus();
+  }
+
+  void Report(std::string_view stage, int rank, int64_t done, int64_t total) {
+    if (progress_) progress_({std::string(stage), rank, done, total});
+  }
+
+  Status Visualize(const Network& network, int rank, std::string_view stage) {
+    const fs::path dot =
+        fs::path(options_.output_dir) / fmt::format("network.rank{}.{}.dot", rank, stage);
+    TRIREME_RETURN_IF_ERROR(WriteFile(dot.string(), network.ToDot(stage)));
+    fs::path svg = dot;
+    svg.replace_extension("svg");
+    // Graphviz is a convenience: without it the DOT text stands alone.
+    const std::string command =
+        fmt::format("command -v dot >/dev/null 2>&1 && dot -Tsvg '{}' -o '{}' 2>/dev/null",
+                    dot.string(), svg.string());
+    if (dot.string().find('\'') == std::string::npos && std::system(command.c_str()) != 0) {
+      LogInfo("svg_skipped reason=\"the program dot is not installed\" dot={}", dot.string());
+    }
+    return OkStatus();
+  }
+
+  Status BuildRank(int rank) {
+    ModelConfig config = config_;
+    config.mapping.rank = rank;
+    TRIREME_ASSIGN_OR_RETURN(Network network, family_->BuildNetwork(config));
+    if (options_.visualize_network) TRIREME_RETURN_IF_ERROR(Visualize(network, rank, "before"));
+    for (const graph::Pass& pass :
+         options_.run_passes ? graph::AllPasses() : graph::LoweringPasses()) {
+      pass.run(network);
+      TRIREME_RETURN_IF_ERROR(network.Validate().WithContext(pass.name));
+    }
+    if (options_.visualize_network) TRIREME_RETURN_IF_ERROR(Visualize(network, rank, "after"));
+    TRIREME_ASSIGN_OR_RETURN(
+        compile::Lowered lowered,
+        compile::LowerNetwork(network, config,
+                              {.dtype = dtype_,
+                               .kv_dtype = kv_dtype_,
+                               .synthetic = options_.checkpoint_dir.empty()}));
+    TRIREME_RETURN_IF_ERROR(compile::ChooseTactics(
+        lowered.plan, {.time = options_.time_tactics, .force = options_.force_tactic}, context_,
+        cache_, [&](int64_t done, int64_t total) { Report("timing tactics", rank, done, total); }));
+    TRIREME_RETURN_IF_ERROR(plan::ValidatePlan(lowered.plan));
+    if (options_.dry_run) return OkStatus();
+
+    std::unique_ptr<TensorSource> checkpoint;
+    if (!options_.checkpoint_dir.empty()) {
+      TRIREME_ASSIGN_OR_RETURN(checkpoint,
+                               OpenSafetensors(RankFile(options_.checkpoint_dir, rank)));
+    }
+    return compile::WriteEngineFile(
+        (fs::path(options_.output_dir) / fmt::format("rank{}.engine", rank)).string(),
+        compile::EngineConfigJson(config, options_, limits_), lowered, checkpoint.get(), pool_,
+        [&](int64_t done, int64_t total) { Report("packing weights", rank, done, total); });
+  }
+
+  const BuildOptions& options_;
+  const BuildProgressFn& progress_;
+  ThreadPool pool_;
+  kernels::CpuContext context_;
+  compile::TimingCache cache_;
+  ModelConfig config_;
+  BuildLimits limits_;
+  DType dtype_ = DType::kFloat32;
+  DType kv_dtype_ = DType::kFloat32;
+  const ModelFamily* family_ = nullptr;
+};
+
+}  // namespace
+
+Status BuildEngine(const BuildOptions& options, const BuildProgressFn& progress) {
+  return Build(options, progress).Run();
+}
+
+}  // namespace trireme

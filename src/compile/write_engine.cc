@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "compile/write_engine.h"
+
+#include <atomic>
+#include <cstring>
+
+#include "base/aligned_buffer.h"
+#include "base/mutex.h"
+#include "base/status.h"
+#include "formats/engine_file.h"
+#include "kernels/linear.h"
+
+namespace trireme::compile {
+namespace {
+
+// The first failure among parallel tasks; later tasks see it and stop.
+class FirstError {
+ public:
+  void Set(Status status) {
+    MutexLock lock(mutex_);
+    if (status_.ok()) status_ = std::move(status);
+    failed_.store(true, std::memory_order_relaxed);
+  }
+  bool failed() const { return failed_.load(std::memory_order_relaxed); }
+  Status Take() {
+    MutexLock lock(mutex_);
+    return std::move(status_);
+  }
+
+ private:
+  Mutex mutex_;
+  Status status_ GUARDED_BY(mutex_);
+  std::atomic<bool> failed_{false};
+};
+
+Status CheckShape(const TensorView& tensor, const Shape& want, const std::string& name) {
+  if (tensor.shape == want) return OkStatus();
+  return InvalidArgument("checkpoint tensor '{}' has shape {}, the model needs {}", name,
+                         tensor.shape.ToString(), want.ToString());
+}
+
+// Int4 tensors are kept as bytes in safetensors; gives them their own dtype back.
+StatusOr<TensorView> GetLinearTensor(const TensorSource& checkpoint, const std::string& name,
+                                     const WeightQuant& quant) {
+  TRIREME_ASSIGN_OR_RETURN(TensorView view, checkpoint.Get(name));
+  switch (quant.kind) {
+    case WeightQuant::Kind::kNone:
+      if (!IsFloat(view.dtype)) {
+        return InvalidArgument("checkpoint tensor '{}' is {}, expected a float dtype", name,
+                               DTypeName(view.dtype));
+      }
+      return view;
+    case WeightQuant::Kind::kInt8:
+      if (view.dtype != DType::kInt8) {
+        return InvalidArgument("checkpoint tensor '{}' is {}, expected int8", name,
+                               DTypeName(view.dtype));
+      }
+      return view;
+    case WeightQuant::Kind::kInt4:
+      if ((view.dtype != DType::kInt8 && view.dtype != DType::kUInt8) || view.shape.rank() != 2) {
+        return InvalidArgument("checkpoint tensor '{}' is not packed int4", name);
+      }
+      view.dtype = DType::kInt4;
+      view.shape[1] *= 2;
+      return view;
+    case WeightQuant::Kind::kFloat8: break;
+  }
+  return Unimplemented("FP8 weights are not built yet");
+}
+
+// Views stacked along rows: the view itself when there is one, else a copy in `storage`.
+StatusOr<TensorView> StackRows(const std::vector<TensorView>& parts, const std::string& name,
+                               HostTensor& storage) {
+  if (parts.size() == 1) return parts.front();
+  Shape shape = parts.front().shape;
+  for (size_t i = 1; i < parts.size(); ++i) {
+    if (parts[i].dtype != parts.front().dtype || parts[i].shape.rank() != shape.rank() ||
+        (shape.rank() > 1 && parts[i].shape[1] != shape[1])) {
+      return InvalidArgument("the parts of '{}' differ in dtype or width", name);
+    }
+    shape[0] += parts[i].shape[0];
+  }
+  storage = HostTensor(parts.front().dtype, shape);
+  std::byte* to = storage.bytes().data();
+  for (const TensorView& part : parts) {
+    std::memcpy(to, part.data, static_cast<size_t>(part.num_bytes()));
+    to += part.num_bytes();
+  }
+  return storage.view();
+}
+
+class EngineBody {
+ public:
+  EngineBody(const Lowered& lowered, const TensorSource& checkpoint, EngineFileWriter& writer)
+      : lowered_(lowered), checkpoint_(checkpoint), writer_(writer) {}
+
+  Status WriteWeight(size_t index) {
+    return lowered_.sources[index].linear_launch >= 0 ? WriteLinear(index) : WritePlain(index);
+  }
+
+ private:
+  Status WritePlain(size_t index) {
+    const plan::Weight& weight = lowered_.plan.weights[index];
+    std::vector<TensorView> parts;
+    for (const std::string& name : lowered_.sources[index].names) {
+      TRIREME_ASSIGN_OR_RETURN(parts.emplace_back(), checkpoint_.Get(name));
+      if (!IsFloat(parts.back().dtype)) {
+        return InvalidArgument("checkpoint tensor '{}' is {}, expected a float dtype", name,
+                               DTypeName(parts.back().dtype));
+      }
+    }
+    HostTensor stacked;
+    TRIREME_ASSIGN_OR_RETURN(const TensorView whole, StackRows(parts, weight.name, stacked));
+    TRIREME_RETURN_IF_ERROR(CheckShape(whole, weight.shape, weight.name));
+    HostTensor converted(weight.dtype, weight.shape);
+    ConvertFloats(whole.dtype, whole.data, weight.dtype, converted.bytes().data(),
+                  whole.shape.num_elements());
+    TRIREME_RETURN_IF_ERROR(writer_.Write(weight.name, converted.bytes()));
+    Release(index);
+    return OkStatus();
+  }
+
+  Status WriteLinear(size_t index) {
+    const WeightSources& sources = lowered_.sources[index];
+    const plan::Weight& weight = lowered_.plan.weights[index];
+    std::vector<TensorView> parts;
+    for (const std::string& name : sources.names) {
+      TRIREME_ASSIGN_OR_RETURN(parts.emplace_back(),
+                               GetLinearTensor(checkpoint_, name, weight.quant));
+    }
+    HostTensor stacked;
+    TRIREME_ASSIGN_OR_RETURN(const TensorView whole, StackRows(parts, weight.name, stacked));
+    TRIREME_RETURN_IF_ERROR(CheckShape(whole, weight.shape, sources.names.front()));
+    std::vector<TensorView> scale_parts;
+    for (const std::string& name : sources.scales) {
+      TRIREME_ASSIGN_OR_RETURN(scale_parts.emplace_back(), checkpoint_.Get(name));
+    }
+    HostTensor stacked_scales;
+    TensorView scales;
+    if (!scale_parts.empty()) {
+      TRIREME_ASSIGN_OR_RETURN(scales,
+                               StackRows(scale_parts, sources.scales.front(), stacked_scales));
+      TRIREME_RETURN_IF_ERROR(CheckShape(scales, ScaleShape(weight), sources.scales.front()));
+    }
+    const kernels::LinearProblem problem =
+        ProblemOf(lowered_.plan, lowered_.plan.launches[sources.linear_launch]);
+    AlignedBuffer packed(weight.num_bytes);
+    const std::span<std::byte> bytes(packed.data(), static_cast<size_t>(packed.size()));
+    TRIREME_RETURN_IF_ERROR(kernels::PackLinear(problem, weight.layout, whole,
+                                                scale_parts.empty() ? nullptr : &scales, bytes));
+    TRIREME_RETURN_IF_ERROR(writer_.Write(weight.name, bytes));
+    Release(index);
+    return OkStatus();
+  }
+
+  static Shape ScaleShape(const plan::Weight& weight) {
+    if (weight.quant.group_size == 0) return {weight.shape[0]};
+    return {weight.shape[0],
+            (weight.shape[1] + weight.quant.group_size - 1) / weight.quant.group_size};
+  }
+
+  void Release(size_t index) {
+    for (const std::string& name : lowered_.sources[index].names) checkpoint_.Release(name);
+  }
+
+  const Lowered& lowered_;
+  const TensorSource& checkpoint_;
+  EngineFileWriter& writer_;
+};
+
+}  // namespace
+
+Status WriteEngineFile(const std::string& path, const std::string& config_json,
+                       const Lowered& lowered, const TensorSource* checkpoint, ThreadPool& pool,
+                       const std::function<void(int64_t, int64_t)>& progress) {
+  std::vector<EngineTensor> table;
+  int64_t total = 0;
+  if (checkpoint != nullptr) {
+    for (const plan::Weight& weight : lowered.plan.weights) {
+      table.push_back({weight.name, weight.layout, weight.dtype, weight.shape,
+                       static_cast<uint64_t>(weight.num_bytes)});
+      total += weight.num_bytes;
+    }
+  }
+  TRIREME_ASSIGN_OR_RETURN(
+      const std::unique_ptr<EngineFileWriter> writer,
+      EngineFileWriter::Create(path, config_json, plan::PlanToJson(lowered.plan), std::move(table)));
+  if (checkpoint == nullptr) return writer->Finish();
+
+  EngineBody body(lowered, *checkpoint, *writer);
+  FirstError first_error;
+  Mutex progress_mutex;
+  int64_t done = 0;
+  pool.ParallelFor(static_cast<int64_t>(lowered.plan.weights.size()), [&](int64_t i, int) {
+    if (first_error.failed()) return;
+    Status status = body.WriteWeight(static_cast<size_t>(i));
+    if (!status.ok()) return first_error.Set(std::move(status));
+    MutexLock lock(progress_mutex);
+    done += lowered.plan.weights[i].num_bytes;
+    if (progress) progress(done, total);
+  });
+  TRIREME_RETURN_IF_ERROR(first_error.Take());
+  return writer->Finish();
+}
+
+}  // namespace trireme::compile

@@ -1,0 +1,489 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/cpu_program.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/status.h"
+#include "kernels/activation.h"
+#include "kernels/elementwise.h"
+#include "kernels/embedding.h"
+#include "kernels/layer_norm.h"
+#include "kernels/linear_problem.h"
+#include "kernels/paged_attention.h"
+#include "kernels/rms_norm.h"
+#include "kernels/rope_kv_write.h"
+#include "kernels/rotary_table.h"
+
+namespace trireme::engine {
+namespace {
+
+kernels::Activation KernelActivation(ActivationKind kind) {
+  switch (kind) {
+    case ActivationKind::kSilu: return kernels::Activation::kSilu;
+    case ActivationKind::kGelu: return kernels::Activation::kGelu;
+    case ActivationKind::kGeluTanh: return kernels::Activation::kGeluTanh;
+    case ActivationKind::kRelu: return kernels::Activation::kRelu;
+  }
+  return kernels::Activation::kSilu;
+}
+
+kernels::RotaryStyle KernelRotary(RotaryKind kind) {
+  switch (kind) {
+    case RotaryKind::kNone: return kernels::RotaryStyle::kNone;
+    case RotaryKind::kNeox: return kernels::RotaryStyle::kNeox;
+    case RotaryKind::kGptj: return kernels::RotaryStyle::kGptj;
+  }
+  return kernels::RotaryStyle::kNone;
+}
+
+// Slopes of ALiBi (Press, Smith, Lewis 2022): 2^(-8 i / n) for a power of two of heads, else the
+// sequence of the next lower power of two followed by every other slope of the next higher one.
+std::vector<float> AlibiSlopes(int num_heads) {
+  int power = 1;
+  while (power * 2 <= num_heads) power *= 2;
+  std::vector<float> slopes;
+  for (int i = 1; i <= power; ++i) slopes.push_back(std::exp2(-8.0f * i / power));
+  for (int i = 1; static_cast<int>(slopes.size()) < num_heads; i += 2) {
+    slopes.push_back(std::exp2(-4.0f * i / power));
+  }
+  return slopes;
+}
+
+// The kernels of a linear launch for its row counts, smallest first.
+struct LinearByRows {
+  std::vector<std::pair<int64_t, kernels::LinearKernel>> kernels;
+
+  const kernels::LinearKernel& ForRows(int64_t rows) const {
+    for (const auto& [max_rows, kernel] : kernels) {
+      if (rows <= max_rows) return kernel;
+    }
+    return kernels.back().second;
+  }
+};
+
+}  // namespace
+
+// Turns launches into closures. Lives for the duration of Bind.
+class LaunchBinder {
+ public:
+  LaunchBinder(CpuProgram& program, const plan::Plan& plan, const WeightStore& weights,
+               kernels::CpuContext& context, const ProgramOptions& options)
+      : program_(program), plan_(plan), weights_(weights), context_(context), options_(options) {}
+
+  Status BindAll() {
+    TRIREME_RETURN_IF_ERROR(SizeWorkspace());
+    for (const plan::Launch& launch : plan_.launches) {
+      StatusOr<CpuProgram::LaunchFn> bound = Bind(launch);
+      if (!bound.ok()) return bound.status().WithContext(launch.name);
+      program_.launches_.push_back(std::move(*bound));
+    }
+    return OkStatus();
+  }
+
+ private:
+  using LaunchFn = CpuProgram::LaunchFn;
+
+  float* buffer(int index) const {
+    return reinterpret_cast<float*>(program_.arena_.data() + program_.memory_.offsets[index]);
+  }
+  int64_t width(int index) const { return plan_.buffers[index].width; }
+  const float* float_weight(const plan::Launch& launch, size_t i) const {
+    return reinterpret_cast<const float*>(weights_.weight(launch.weights[i]));
+  }
+  static int64_t RowsOf(plan::Rows rows, const StepFrame& frame) {
+    return rows == plan::Rows::kTokens ? frame.step.num_tokens : frame.step.num_logit_rows;
+  }
+
+  // An optimised kernel, or its plain meaning when the reference backend is asked for.
+  template <typename Params>
+  std::function<void(const Params&)> Pick(void (*run)(const Params&, kernels::CpuContext&),
+                                          void (*reference)(const Params&)) const {
+    if (options_.reference_kernels) return reference;
+    return [run, context = &context_](const Params& params) { run(params, *context); };
+  }
+
+  Status SizeWorkspace() {
+    int64_t bytes = 0;
+    for (const plan::Launch& launch : plan_.launches) {
+      if (launch.kind == OpKind::kLinear) {
+        const kernels::LinearProblem problem = ProblemOf(launch);
+        for (const plan::TacticChoice& tactic : launch.tactics) {
+          bytes = std::max(bytes, kernels::LinearWorkspaceBytes(
+                                      problem, {tactic.layout, tactic.kernel, tactic.numerics},
+                                      std::max(options_.max_tokens, options_.max_logit_rows),
+                                      context_.pool->num_threads()));
+        }
+      } else if (launch.kind == OpKind::kPagedAttention) {
+        const AttentionSpec& spec = std::get<AttentionAttrs>(launch.attrs).spec;
+        bytes = std::max(bytes, kernels::PagedAttentionWorkspaceBytes(
+                                    KvLayoutOf(spec), spec.num_heads, options_.max_seqs,
+                                    context_.pool->num_threads()));
+      }
+    }
+    program_.workspace_ = AlignedBuffer(bytes);
+    return OkStatus();
+  }
+
+  KvLayout KvLayoutOf(const AttentionSpec& spec) const {
+    return {plan_.kv_dtype, plan_.num_layers, spec.num_kv_heads, spec.head_dim,
+            options_.tokens_per_block};
+  }
+
+  kernels::LinearProblem ProblemOf(const plan::Launch& launch) const {
+    return kernels::LinearProblemOf(std::get<LinearAttrs>(launch.attrs), plan_.dtype,
+                                    plan_.weights[launch.weights[0]].quant);
+  }
+
+  StatusOr<LaunchFn> Bind(const plan::Launch& launch) {
+    switch (launch.kind) {
+      case OpKind::kEmbedding: return BindEmbedding(launch);
+      case OpKind::kPositionEmbedding: return BindPositionEmbedding(launch);
+      case OpKind::kRmsNorm: return BindRmsNorm(launch);
+      case OpKind::kLayerNorm: return BindLayerNorm(launch);
+      case OpKind::kHeadRmsNorm: return BindHeadRmsNorm(launch);
+      case OpKind::kLinear: return BindLinear(launch);
+      case OpKind::kRopeKvWrite: return BindRopeKvWrite(launch);
+      case OpKind::kPagedAttention: return BindPagedAttention(launch);
+      case OpKind::kActivation:
+      case OpKind::kGatedActivation: return BindActivation(launch);
+      case OpKind::kAdd: return BindBinary(launch, kernels::Add, kernels::AddReference);
+      case OpKind::kMul: return BindBinary(launch, kernels::Mul, kernels::MulReference);
+      case OpKind::kScale: return BindUnary(launch, kernels::Scale, kernels::ScaleReference);
+      case OpKind::kSoftCap: return BindUnary(launch, kernels::SoftCap, kernels::SoftCapReference);
+      case OpKind::kSelectLogitRows: return BindSelectLogitRows(launch);
+      case OpKind::kAttention:
+      case OpKind::kAllReduce: break;
+    }
+    return Unimplemented("no CPU kernel runs op '{}'", OpKindName(launch.kind));
+  }
+
+  StatusOr<LaunchFn> BindEmbedding(const plan::Launch& launch) {
+    const int out = launch.outputs[0];
+    kernels::EmbeddingParams params;
+    params.table_dtype = plan_.weights[launch.weights[0]].dtype;
+    params.table = weights_.weight(launch.weights[0]);
+    params.scale = static_cast<float>(std::get<EmbeddingAttrs>(launch.attrs).scale);
+    params.y = buffer(out);
+    params.y_stride = width(out);
+    params.hidden_size = width(out);
+    auto run = Pick(kernels::Embedding, kernels::EmbeddingReference);
+    return LaunchFn([params, run](const StepFrame& frame) mutable {
+      params.token_ids = frame.step.token_ids;
+      params.num_tokens = frame.step.num_tokens;
+      run(params);
+    });
+  }
+
+  // y = x + table[position]
+  StatusOr<LaunchFn> BindPositionEmbedding(const plan::Launch& launch) {
+    const int in = launch.inputs[0];
+    const int out = launch.outputs[0];
+    kernels::EmbeddingParams look_up;
+    look_up.table_dtype = plan_.weights[launch.weights[0]].dtype;
+    look_up.table = weights_.weight(launch.weights[0]);
+    look_up.y = buffer(out);
+    look_up.y_stride = width(out);
+    look_up.hidden_size = width(out);
+    kernels::BinaryParams sum;
+    sum.a = buffer(in);
+    sum.a_stride = width(in);
+    sum.b = buffer(out);
+    sum.b_stride = width(out);
+    sum.y = buffer(out);
+    sum.y_stride = width(out);
+    sum.size = width(out);
+    auto run_look_up = Pick(kernels::Embedding, kernels::EmbeddingReference);
+    auto run_sum = Pick(kernels::Add, kernels::AddReference);
+    return LaunchFn([look_up, sum, run_look_up, run_sum](const StepFrame& frame) mutable {
+      look_up.token_ids = frame.step.positions;
+      look_up.num_tokens = frame.step.num_tokens;
+      run_look_up(look_up);
+      sum.num_rows = frame.step.num_tokens;
+      run_sum(sum);
+    });
+  }
+
+  StatusOr<LaunchFn> BindRmsNorm(const plan::Launch& launch) {
+    const NormAttrs& attrs = std::get<NormAttrs>(launch.attrs);
+    const int in = launch.inputs[0];
+    const int out = launch.outputs[0];
+    kernels::RmsNormParams params;
+    params.x = buffer(in);
+    params.x_stride = width(in);
+    params.gamma = float_weight(launch, 0);
+    params.gamma_plus_one = attrs.gamma_offset;
+    params.epsilon = static_cast<float>(attrs.epsilon);
+    params.y = buffer(out);
+    params.y_stride = width(out);
+    params.size = width(out);
+    const plan::Rows rows = plan_.buffers[out].rows;
+    auto run = Pick(kernels::RmsNorm, kernels::RmsNormReference);
+    return LaunchFn([params, run, rows](const StepFrame& frame) mutable {
+      params.num_tokens = RowsOf(rows, frame);
+      run(params);
+    });
+  }
+
+  // Copies [q | k | v] and normalises the heads in place.
+  StatusOr<LaunchFn> BindHeadRmsNorm(const plan::Launch& launch) {
+    const HeadNormAttrs& attrs = std::get<HeadNormAttrs>(launch.attrs);
+    const int in = launch.inputs[0];
+    const int out = launch.outputs[0];
+    kernels::UnaryParams copy;
+    copy.x = buffer(in);
+    copy.x_stride = width(in);
+    copy.y = buffer(out);
+    copy.y_stride = width(out);
+    copy.size = width(out);
+    kernels::RmsNormParams norm;
+    norm.x = buffer(out) + int64_t{attrs.first_head} * attrs.head_dim;
+    norm.x_stride = width(out);
+    norm.x_head_stride = attrs.head_dim;
+    norm.gamma = float_weight(launch, 0);
+    norm.epsilon = static_cast<float>(attrs.epsilon);
+    norm.y = buffer(out) + int64_t{attrs.first_head} * attrs.head_dim;
+    norm.y_stride = width(out);
+    norm.y_head_stride = attrs.head_dim;
+    norm.num_heads = attrs.num_heads;
+    norm.size = attrs.head_dim;
+    auto run_copy = Pick(kernels::CopyRows, kernels::CopyRowsReference);
+    auto run_norm = Pick(kernels::RmsNorm, kernels::RmsNormReference);
+    return LaunchFn([copy, norm, run_copy, run_norm](const StepFrame& frame) mutable {
+      copy.num_rows = frame.step.num_tokens;
+      run_copy(copy);
+      norm.num_tokens = frame.step.num_tokens;
+      run_norm(norm);
+    });
+  }
+
+  StatusOr<LaunchFn> BindLayerNorm(const plan::Launch& launch) {
+    const NormAttrs& attrs = std::get<NormAttrs>(launch.attrs);
+    const int in = launch.inputs[0];
+    const int out = launch.outputs[0];
+    kernels::LayerNormParams params;
+    params.x = buffer(in);
+    params.x_stride = width(in);
+    params.gamma = float_weight(launch, 0);
+    params.beta = float_weight(launch, 1);
+    params.epsilon = static_cast<float>(attrs.epsilon);
+    params.y = buffer(out);
+    params.y_stride = width(out);
+    params.size = width(out);
+    const plan::Rows rows = plan_.buffers[out].rows;
+    auto run = Pick(kernels::LayerNorm, kernels::LayerNormReference);
+    return LaunchFn([params, run, rows](const StepFrame& frame) mutable {
+      params.num_tokens = RowsOf(rows, frame);
+      run(params);
+    });
+  }
+
+  StatusOr<LaunchFn> BindLinear(const plan::Launch& launch) {
+    const LinearAttrs& attrs = std::get<LinearAttrs>(launch.attrs);
+    const kernels::LinearProblem problem = ProblemOf(launch);
+    LinearByRows by_rows;
+    for (const plan::TacticChoice& tactic : launch.tactics) {
+      TRIREME_ASSIGN_OR_RETURN(kernels::LinearKernel kernel,
+                               kernels::LinearKernel::Create(
+                                   problem, {tactic.layout, tactic.kernel, tactic.numerics}));
+      by_rows.kernels.emplace_back(tactic.max_rows, kernel);
+    }
+    if (by_rows.kernels.empty()) return InvalidArgument("the plan holds no tactic");
+    const int out = launch.outputs[0];
+    kernels::LinearParams params;
+    params.x = buffer(launch.inputs[0]);
+    params.x_stride = width(launch.inputs[0]);
+    params.packed = weights_.weight(launch.weights[0]);
+    params.bias = attrs.has_bias ? float_weight(launch, 1) : nullptr;
+    if (attrs.has_residual) {
+      params.residual = buffer(launch.inputs[1]);
+      params.residual_stride = width(launch.inputs[1]);
+    }
+    params.y = buffer(out);
+    params.y_stride = width(out);
+    params.workspace = program_.workspace_.data();
+    const plan::Rows rows = plan_.buffers[out].rows;
+    kernels::CpuContext* context = &context_;
+    return LaunchFn([params, by_rows, rows, context](const StepFrame& frame) mutable {
+      params.num_tokens = RowsOf(rows, frame);
+      if (params.num_tokens > 0) by_rows.ForRows(params.num_tokens).Run(params, *context);
+    });
+  }
+
+  StatusOr<std::shared_ptr<const kernels::RotaryTable>> RotaryTableOf(const RotarySpec& spec) {
+    if (rotary_ != nullptr && spec.dim == rotary_spec_.dim && spec.base == rotary_spec_.base &&
+        spec.scaling == rotary_spec_.scaling) {
+      return rotary_;
+    }
+    TRIREME_ASSIGN_OR_RETURN(
+        kernels::RotaryTable table,
+        kernels::BuildRotaryTable({.rotary_dim = spec.dim,
+                                   .base = spec.base,
+                                   .scaling = spec.scaling,
+                                   .max_position_embeddings = spec.max_position_embeddings},
+                                  options_.max_seq_len));
+    rotary_ = std::make_shared<const kernels::RotaryTable>(std::move(table));
+    rotary_spec_ = spec;
+    program_.tables_.push_back(rotary_);
+    return rotary_;
+  }
+
+  StatusOr<LaunchFn> BindRopeKvWrite(const plan::Launch& launch) {
+    const AttentionSpec& spec = std::get<AttentionAttrs>(launch.attrs).spec;
+    kernels::RopeKvWriteParams params;
+    params.qkv = buffer(launch.inputs[0]);
+    params.qkv_stride = width(launch.inputs[0]);
+    params.num_heads = spec.num_heads;
+    params.style = KernelRotary(spec.rotary.kind);
+    if (spec.rotary.kind != RotaryKind::kNone) {
+      TRIREME_ASSIGN_OR_RETURN(const std::shared_ptr<const kernels::RotaryTable> table,
+                               RotaryTableOf(spec.rotary));
+      params.rotary_dim = spec.rotary.dim;
+      params.cos = table->cos.data();
+      params.sin = table->sin.data();
+    }
+    params.q = buffer(launch.outputs[0]);
+    params.q_stride = width(launch.outputs[0]);
+    params.layer = spec.layer;
+    auto run = Pick(kernels::RopeKvWrite, kernels::RopeKvWriteReference);
+    return LaunchFn([params, run](const StepFrame& frame) mutable {
+      params.step = frame.step;
+      params.kv = frame.kv;
+      run(params);
+    });
+  }
+
+  StatusOr<LaunchFn> BindPagedAttention(const plan::Launch& launch) {
+    const AttentionSpec& spec = std::get<AttentionAttrs>(launch.attrs).spec;
+    kernels::PagedAttentionParams params;
+    params.q = buffer(launch.inputs[0]);
+    params.q_stride = width(launch.inputs[0]);
+    params.num_heads = spec.num_heads;
+    params.scale = spec.scale != 0.0
+                       ? static_cast<float>(spec.scale)
+                       : static_cast<float>(1.0 / std::sqrt(static_cast<double>(spec.head_dim)));
+    params.window = spec.window;
+    params.soft_cap = static_cast<float>(spec.soft_cap);
+    if (spec.alibi) {
+      auto slopes = std::make_shared<const std::vector<float>>(AlibiSlopes(spec.num_heads));
+      params.alibi_slopes = slopes->data();
+      program_.tables_.push_back(slopes);
+    }
+    params.out = buffer(launch.outputs[0]);
+    params.out_stride = width(launch.outputs[0]);
+    params.layer = spec.layer;
+    params.workspace = program_.workspace_.data();
+    auto run = Pick(kernels::PagedAttention, kernels::PagedAttentionReference);
+    return LaunchFn([params, run](const StepFrame& frame) mutable {
+      params.step = frame.step;
+      params.kv = frame.kv;
+      run(params);
+    });
+  }
+
+  StatusOr<LaunchFn> BindActivation(const plan::Launch& launch) {
+    const int in = launch.inputs[0];
+    const int out = launch.outputs[0];
+    kernels::ActivationParams params;
+    params.activation = KernelActivation(std::get<ActivationAttrs>(launch.attrs).kind);
+    params.x = buffer(in);
+    params.x_stride = width(in);
+    if (launch.inputs.size() > 1) {
+      params.up = buffer(launch.inputs[1]);
+      params.up_stride = width(launch.inputs[1]);
+    }
+    params.y = buffer(out);
+    params.y_stride = width(out);
+    params.size = width(out);
+    const plan::Rows rows = plan_.buffers[out].rows;
+    auto run = Pick(kernels::Activate, kernels::ActivateReference);
+    return LaunchFn([params, run, rows](const StepFrame& frame) mutable {
+      params.num_tokens = RowsOf(rows, frame);
+      run(params);
+    });
+  }
+
+  StatusOr<LaunchFn> BindBinary(const plan::Launch& launch,
+                                void (*fn)(const kernels::BinaryParams&, kernels::CpuContext&),
+                                void (*reference)(const kernels::BinaryParams&)) {
+    const int out = launch.outputs[0];
+    kernels::BinaryParams params;
+    params.a = buffer(launch.inputs[0]);
+    params.a_stride = width(launch.inputs[0]);
+    params.b = buffer(launch.inputs[1]);
+    params.b_stride = width(launch.inputs[1]);
+    params.y = buffer(out);
+    params.y_stride = width(out);
+    params.size = width(out);
+    const plan::Rows rows = plan_.buffers[out].rows;
+    auto run = Pick(fn, reference);
+    return LaunchFn([params, run, rows](const StepFrame& frame) mutable {
+      params.num_rows = RowsOf(rows, frame);
+      run(params);
+    });
+  }
+
+  StatusOr<LaunchFn> BindUnary(const plan::Launch& launch,
+                               void (*fn)(const kernels::UnaryParams&, kernels::CpuContext&),
+                               void (*reference)(const kernels::UnaryParams&)) {
+    const int out = launch.outputs[0];
+    kernels::UnaryParams params;
+    params.x = buffer(launch.inputs[0]);
+    params.x_stride = width(launch.inputs[0]);
+    params.value = static_cast<float>(std::get<ScalarAttrs>(launch.attrs).value);
+    params.y = buffer(out);
+    params.y_stride = width(out);
+    params.size = width(out);
+    const plan::Rows rows = plan_.buffers[out].rows;
+    auto run = Pick(fn, reference);
+    return LaunchFn([params, run, rows](const StepFrame& frame) mutable {
+      params.num_rows = RowsOf(rows, frame);
+      run(params);
+    });
+  }
+
+  StatusOr<LaunchFn> BindSelectLogitRows(const plan::Launch& launch) {
+    const int out = launch.outputs[0];
+    kernels::GatherRowsParams params;
+    params.x = buffer(launch.inputs[0]);
+    params.x_stride = width(launch.inputs[0]);
+    params.y = buffer(out);
+    params.y_stride = width(out);
+    params.size = width(out);
+    auto run = Pick(kernels::GatherRows, kernels::GatherRowsReference);
+    return LaunchFn([params, run](const StepFrame& frame) mutable {
+      params.rows = frame.step.logit_rows;
+      params.num_rows = frame.step.num_logit_rows;
+      run(params);
+    });
+  }
+
+  CpuProgram& program_;
+  const plan::Plan& plan_;
+  const WeightStore& weights_;
+  kernels::CpuContext& context_;
+  const ProgramOptions& options_;
+  std::shared_ptr<const kernels::RotaryTable> rotary_;
+  RotarySpec rotary_spec_;
+};
+
+StatusOr<std::unique_ptr<CpuProgram>> CpuProgram::Bind(const plan::Plan& plan,
+                                                       const WeightStore& weights,
+                                                       kernels::CpuContext& context,
+                                                       const ProgramOptions& options) {
+  std::unique_ptr<CpuProgram> program(new CpuProgram(plan));
+  program->memory_ = plan::PlanMemory(plan.buffers, options.max_tokens, options.max_logit_rows);
+  program->arena_ = AlignedBuffer(program->memory_.total_bytes);
+  TRIREME_RETURN_IF_ERROR(LaunchBinder(*program, plan, weights, context, options).BindAll());
+  return program;
+}
+
+void CpuProgram::Run(const StepFrame& frame) {
+  for (const LaunchFn& launch : launches_) launch(frame);
+}
+
+const float* CpuProgram::logits() const {
+  return reinterpret_cast<const float*>(arena_.data() + memory_.offsets[plan_.logits_buffer]);
+}
+
+}  // namespace trireme::engine
