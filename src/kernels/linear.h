@@ -54,8 +54,10 @@ StatusOr<int64_t> PackedLinearBytes(const LinearProblem& problem, const std::str
 
 // Packs W for `layout`. `weight`: [out, in] of a float dtype, or int8 / int4 (packed low nibble
 // first) as problem.quant says, then `scales`: [out] or [out, in / group_size] of a float dtype.
-Status PackLinear(const LinearProblem& problem, const std::string& layout,
-                  const TensorView& weight, const TensorView* scales, std::span<std::byte> packed);
+Status PackLinear(const LinearProblem& problem, const std::string& layout, const TensorView& weight,
+                  const TensorView* scales, std::span<std::byte> packed);
+
+struct LinearVariant;  // linear_variant.h
 
 struct LinearParams {
   const float* x = nullptr;
@@ -77,15 +79,16 @@ int64_t LinearWorkspaceBytes(const LinearProblem& problem, const LinearTactic& t
 class LinearKernel {
  public:
   static StatusOr<LinearKernel> Create(const LinearProblem& problem, const LinearTactic& tactic);
-  void Run(const LinearParams& params, CpuContext& context) const { run_(*this, params, context); }
+  void Run(const LinearParams& params, CpuContext& context) const;
   const LinearProblem& problem() const { return problem_; }
 
  private:
-  using RunFn = void (*)(const LinearKernel&, const LinearParams&, CpuContext&);
   LinearProblem problem_;
-  RunFn run_ = nullptr;
-  int config_ = 0;
+  const LinearVariant* variant_ = nullptr;
 };
+
+// Every kernel of this build, in no promised order; each is "linear.<name>" in KernelVariantLog.
+std::vector<std::string> LinearVariantNames();
 
 // The meaning: W dequantized to float32, float64-free sequential float32 dot products.
 void LinearReference(const LinearProblem& problem, const TensorView& weight,

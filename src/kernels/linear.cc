@@ -1,0 +1,276 @@
+// SPDX-License-Identifier: Apache-2.0
+// Tactics of linear layers and the loops round the micro-kernels. Engine thread only.
+#include "kernels/linear.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/check.h"
+#include "kernels/linear_variant.h"
+
+namespace trireme::kernels {
+namespace {
+
+constexpr int64_t kAlignment = 64;
+// Rows whose accumulators a thread holds at a time: 240 * 64 floats are 60 KB, well inside the L2.
+// A multiple of every tile height.
+constexpr int64_t kRowChunk = 240;
+// Bytes of W that one pass over the rows of a chunk keeps in the L1.
+constexpr int64_t kRangeBytes = 32 * 1024;
+// Below this many products of x and W, handing rows to other threads costs more than it gains.
+constexpr int64_t kSerialConvert = 32 * 1024;
+
+int64_t RoundUp(int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; }
+
+std::vector<const LinearVariant*> AllVariants() {
+  std::vector<const LinearVariant*> all;
+  for (auto variants : {Avx512LinearVariants(), Avx2LinearVariants(), GenericLinearVariants()}) {
+    for (const LinearVariant& variant : variants) all.push_back(&variant);
+  }
+  return all;
+}
+
+const LinearVariant* FindVariant(const LinearProblem& problem, const LinearTactic& tactic) {
+  const bool gated = problem.gated != GatedActivation::kNone;
+  for (const LinearVariant* variant : AllVariants()) {
+    if (tactic.kernel == variant->name && variant->layout == WeightLayoutOf(problem) &&
+        tactic.layout == LinearLayoutName(variant->layout, variant->block_n, gated)) {
+      return variant;
+    }
+  }
+  return nullptr;
+}
+
+// Where the converted x and the accumulators lie in the workspace.
+struct WorkspacePlan {
+  int64_t row_bytes = 0;
+  int64_t groups = 0;
+  int64_t scales_offset = 0;
+  int64_t offsets_offset = 0;
+  int64_t accumulators_offset = 0;
+  int64_t accumulator_bytes = 0;  // of one thread
+  int64_t total_bytes = 0;
+};
+
+WorkspacePlan PlanWorkspace(const LinearProblem& problem, const LinearVariant& variant,
+                            int64_t num_tokens, int num_threads) {
+  WorkspacePlan plan;
+  const int64_t padded = RoundUp(problem.in_features, kActivationGroup);
+  int64_t bytes = 0;
+  if (variant.activation != ActivationFormat::kFloat32) {
+    const int64_t value_bytes = variant.activation == ActivationFormat::kInt8 ? 1 : 2;
+    // An odd number of cache lines, so that rows of a tile do not share one set of the L1.
+    plan.row_bytes = RoundUp(padded * value_bytes, kAlignment);
+    if (plan.row_bytes / kAlignment % 2 == 0) plan.row_bytes += kAlignment;
+    bytes = num_tokens * plan.row_bytes;
+  }
+  if (variant.activation == ActivationFormat::kInt8 ||
+      variant.activation == ActivationFormat::kInt16) {
+    plan.groups = padded / kActivationGroup;
+    plan.scales_offset = bytes;
+    plan.offsets_offset = plan.scales_offset + RoundUp(num_tokens * plan.groups * 4, kAlignment);
+    bytes = plan.offsets_offset + RoundUp(num_tokens * plan.groups * 4, kAlignment);
+  }
+  plan.accumulators_offset = bytes;
+  plan.accumulator_bytes = std::min(num_tokens, kRowChunk) * variant.block_n * 4;
+  plan.total_bytes = bytes + plan.accumulator_bytes * num_threads;
+  return plan;
+}
+
+// x in the form the micro-kernel reads, converted into the workspace where it is not in place.
+LinearActivation ConvertActivation(const LinearProblem& problem, const LinearVariant& variant,
+                                   const WorkspacePlan& plan, const LinearParams& params,
+                                   ThreadPool& pool) {
+  LinearActivation x;
+  if (variant.activation == ActivationFormat::kFloat32) {
+    x.values = reinterpret_cast<const std::byte*>(params.x);
+    x.row_bytes = params.x_stride * static_cast<int64_t>(sizeof(float));
+    return x;
+  }
+  float* scales = reinterpret_cast<float*>(params.workspace + plan.scales_offset);
+  int32_t* offsets = reinterpret_cast<int32_t*>(params.workspace + plan.offsets_offset);
+  const int32_t zero_point = variant.layout == WeightLayout::kInt4Quads ? 8 : 128;
+  const auto convert_row = [&](int64_t row) {
+    variant.convert({.x = params.x + row * params.x_stride,
+                     .in_features = problem.in_features,
+                     .values = params.workspace + row * plan.row_bytes,
+                     .scales = scales + row * plan.groups,
+                     .offsets = offsets + row * plan.groups,
+                     .zero_point = zero_point});
+  };
+  if (params.num_tokens * problem.in_features < kSerialConvert) {
+    for (int64_t row = 0; row < params.num_tokens; ++row) convert_row(row);
+  } else {
+    pool.ParallelFor(params.num_tokens, [&](int64_t row, int) { convert_row(row); });
+  }
+  return {.values = params.workspace,
+          .row_bytes = plan.row_bytes,
+          .scales = scales,
+          .offsets = offsets,
+          .groups = plan.groups};
+}
+
+// One call of a linear layer: what every block of outputs needs.
+struct LinearRun {
+  const LinearProblem& problem;
+  const LinearVariant& variant;
+  const LinearParams& params;
+  LinearPacking packing;
+  LinearActivation x;
+
+  // `in` of one pass over a chunk of rows; all of it when one tile holds the rows.
+  int64_t RangeLength(int64_t rows) const {
+    const int64_t whole = packing.num_groups > 0 ? packing.padded_in : problem.in_features;
+    if (rows <= variant.max_rows) return whole;
+    const int64_t unit = packing.num_groups > 1 ? packing.weight_group : kActivationGroup;
+    const int64_t per_input = std::max<int64_t>(1, packing.block_bytes / packing.padded_in);
+    return std::max<int64_t>(1, kRangeBytes / per_input / unit) * unit;
+  }
+
+  LinearActivation RowsFrom(int64_t row) const {
+    LinearActivation at = x;
+    at.values += row * x.row_bytes;
+    if (x.scales != nullptr) {
+      at.scales += row * x.groups;
+      at.offsets += row * x.groups;
+    }
+    return at;
+  }
+
+  // Rows [row, row + rows), rows <= kRowChunk, of one block of outputs.
+  void RunBlock(int64_t block, int64_t row, int64_t rows, float* accumulators) const {
+    const std::byte* weights = params.packed + block * packing.block_bytes;
+    std::memset(accumulators, 0, static_cast<size_t>(rows * packing.block_n) * sizeof(float));
+    const int64_t in = packing.num_groups > 0 ? packing.padded_in : problem.in_features;
+    const int64_t range = RangeLength(rows);
+    for (int64_t k = 0; k < in; k += range) {
+      for (int64_t at = 0; at < rows; at += variant.max_rows) {
+        const int64_t tile_rows = std::min<int64_t>(variant.max_rows, rows - at);
+        variant.micro[tile_rows - 1]({.block = weights,
+                                      .x = RowsFrom(row + at),
+                                      .in_features = problem.in_features,
+                                      .k_begin = k,
+                                      .k_end = std::min(k + range, in),
+                                      .weight_group = packing.weight_group,
+                                      .one_group = packing.num_groups == 1,
+                                      .accumulators = accumulators + at * packing.block_n});
+      }
+    }
+    Finish(block, row, rows, accumulators);
+  }
+
+  void Finish(int64_t block, int64_t row, int64_t rows, const float* accumulators) const {
+    const bool gated = problem.gated != GatedActivation::kNone;
+    const int64_t outputs = gated ? problem.out_features / 2 : problem.out_features;
+    const int64_t n = block * packing.outputs_per_block;
+    LinearEpilogue epilogue{
+        .accumulators = accumulators,
+        .block_n = packing.block_n,
+        .gated = problem.gated,
+        .residual_stride = params.residual_stride,
+        .y = params.y + row * params.y_stride + n,
+        .y_stride = params.y_stride,
+        .n_count = std::min(packing.outputs_per_block, outputs - n),
+        .rows = rows,
+    };
+    if (packing.num_groups == 1) {
+      epilogue.scales = reinterpret_cast<const float*>(params.packed + block * packing.block_bytes);
+    }
+    if (params.bias != nullptr) {
+      epilogue.bias = params.bias + n;
+      epilogue.bias_up = params.bias + outputs + n;
+    }
+    if (params.residual != nullptr) {
+      epilogue.residual = params.residual + row * params.residual_stride + n;
+    }
+    variant.epilogue(epilogue);
+  }
+};
+
+void RunLinear(const LinearProblem& problem, const LinearVariant& variant,
+               const LinearParams& params, CpuContext& context) {
+  if (params.num_tokens <= 0) return;
+  variant.log->Count();
+  ThreadPool& pool = *context.pool;
+  const WorkspacePlan plan = PlanWorkspace(problem, variant, params.num_tokens, pool.num_threads());
+  const LinearRun run{.problem = problem,
+                      .variant = variant,
+                      .params = params,
+                      .packing = PackingOf(problem, variant.layout, variant.block_n),
+                      .x = ConvertActivation(problem, variant, plan, params, pool)};
+  const int64_t blocks = run.packing.num_blocks;
+  // Few rows: W is streamed from memory, in contiguous pieces of several blocks. Many rows: one
+  // block of W is used from the caches for all of them.
+  const int64_t pieces = int64_t{8} * pool.num_threads();
+  const int64_t per_task = std::max<int64_t>(1, blocks / pieces);
+  pool.ParallelFor((blocks + per_task - 1) / per_task, [&](int64_t task, int worker) {
+    float* accumulators = reinterpret_cast<float*>(params.workspace + plan.accumulators_offset +
+                                                   worker * plan.accumulator_bytes);
+    const int64_t end = std::min(blocks, (task + 1) * per_task);
+    for (int64_t block = task * per_task; block < end; ++block) {
+      for (int64_t row = 0; row < params.num_tokens; row += kRowChunk) {
+        run.RunBlock(block, row, std::min(kRowChunk, params.num_tokens - row), accumulators);
+      }
+    }
+  });
+}
+
+bool CanRun(const LinearVariant& variant, const CpuFeatures& features) {
+  return variant.log->isa() <= BestIsa(features);
+}
+
+}  // namespace
+
+std::vector<LinearTactic> LinearTactics(const LinearProblem& problem, const CpuFeatures& features) {
+  std::vector<LinearTactic> tactics;
+  if (!CheckLinearProblem(problem).ok()) return tactics;
+  const bool gated = problem.gated != GatedActivation::kNone;
+  for (const LinearVariant* variant : AllVariants()) {
+    if (variant->layout != WeightLayoutOf(problem) || !CanRun(*variant, features)) continue;
+    tactics.push_back({.layout = LinearLayoutName(variant->layout, variant->block_n, gated),
+                       .kernel = variant->name,
+                       .numerics = variant->numerics});
+  }
+  return tactics;
+}
+
+std::vector<std::string> LinearVariantNames() {
+  std::vector<std::string> names;
+  for (const LinearVariant* variant : AllVariants()) names.emplace_back(variant->name);
+  return names;
+}
+
+int64_t LinearWorkspaceBytes(const LinearProblem& problem, const LinearTactic& tactic,
+                             int64_t max_tokens, int num_threads) {
+  const LinearVariant* variant = FindVariant(problem, tactic);
+  if (variant == nullptr) return 0;
+  return PlanWorkspace(problem, *variant, max_tokens, num_threads).total_bytes;
+}
+
+StatusOr<LinearKernel> LinearKernel::Create(const LinearProblem& problem,
+                                            const LinearTactic& tactic) {
+  TRIREME_RETURN_IF_ERROR(CheckLinearProblem(problem));
+  const LinearVariant* variant = FindVariant(problem, tactic);
+  if (variant == nullptr) {
+    return InvalidArgument(
+        "no linear kernel '{}' reads layout '{}' of this layer; rebuild the "
+        "engine with this version",
+        tactic.kernel, tactic.layout);
+  }
+  if (!CanRun(*variant, HostCpuFeatures())) {
+    return FailedPrecondition(
+        "linear kernel '{}' needs {}, which this processor lacks; rebuild the "
+        "engine on this machine",
+        tactic.kernel, IsaName(variant->log->isa()));
+  }
+  LinearKernel kernel;
+  kernel.problem_ = problem;
+  kernel.variant_ = variant;
+  return kernel;
+}
+
+void LinearKernel::Run(const LinearParams& params, CpuContext& context) const {
+  RunLinear(problem_, *variant_, params, context);
+}
+
+}  // namespace trireme::kernels
