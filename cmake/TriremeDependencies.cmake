@@ -13,7 +13,11 @@ find_package(ZLIB REQUIRED)
 add_library(trireme_fmt INTERFACE)
 target_link_libraries(trireme_fmt INTERFACE fmt::fmt-header-only)
 add_library(trireme_spdlog INTERFACE)
-target_link_libraries(trireme_spdlog INTERFACE spdlog::spdlog_header_only fmt::fmt-header-only)
+# Not spdlog::spdlog_header_only: that one links the shared libfmt.
+get_target_property(spdlog_includes spdlog::spdlog_header_only INTERFACE_INCLUDE_DIRECTORIES)
+target_include_directories(trireme_spdlog SYSTEM INTERFACE ${spdlog_includes})
+target_compile_definitions(trireme_spdlog INTERFACE SPDLOG_FMT_EXTERNAL)
+target_link_libraries(trireme_spdlog INTERFACE fmt::fmt-header-only)
 
 add_library(trireme_pcre2 INTERFACE)
 find_path(PCRE2_INCLUDE_DIR pcre2.h REQUIRED)
