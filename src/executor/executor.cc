@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+// Executor::Create: an engine from a path. Apart from executor_impl.cc so that a program with a
+// session of its own needs no engine loader.
+#include "trireme/executor.h"
+
+#include <utility>
+
+#include "base/status.h"
+#include "engine/session.h"
+#include "executor/executor_impl.h"
+#include "executor/validation.h"
+
+namespace trireme {
+
+StatusOr<std::unique_ptr<Executor>> Executor::Create(const std::string& engine_path,
+                                                     const ExecutorConfig& config) {
+  TRIREME_RETURN_IF_ERROR(executor::ValidateConfig(config));
+  TRIREME_ASSIGN_OR_RETURN(
+      auto session,
+      engine::Session::Load(engine_path, {.limits = {.max_batch_size = config.max_batch_size,
+                                                     .max_num_tokens = config.max_num_tokens,
+                                                     .max_seq_len = config.max_seq_len},
+                                          .kv_cache = config.kv_cache,
+                                          .num_threads = config.num_threads,
+                                          .reference_backend = config.reference_backend}));
+  return executor::ExecutorImpl::Create(std::move(session), config);
+}
+
+}  // namespace trireme
