@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+// trireme build: a checkpoint becomes an engine. Replaces trtllm-build and the older build.py.
+#include <chrono>
+#include <fmt/core.h>
+
+#include <array>
+
+#include "base/log.h"
+#include "base/status.h"
+#include "cli.h"
+#include "commands.h"
+#include "progress.h"
+#include "trireme/builder.h"
+
+namespace trireme::cli {
+namespace {
+
+constexpr std::string_view kName = "build";
+
+struct Flags {
+  BuildOptions options;
+  std::string gpt_attention_plugin = "auto";
+  std::string gemm_plugin = "auto";
+  std::string log_level = "info";
+};
+
+void AddInputs(CommandLine& line, Flags& flags) {
+  BuildOptions& o = flags.options;
+  line.Add("--checkpoint_dir", o.checkpoint_dir, "checkpoint directory made by convert or quantize");
+  line.Add("--model_config", o.model_config,
+           "instead of a checkpoint: a config.json alone; the engine's weights are drawn from "
+           "N(0, 0.02) when it is loaded (for benchmarks)");
+  line.Add("--output_dir", o.output_dir, "engine directory to write");
+  line.Add("--device", o.device, "device to build for");
+  line.Add("--workers", o.workers, "ranks built at once");
+  line.Add("--tp_size", o.tp_size, "tensor-parallel ways, with --model_config only");
+  line.Add("--pp_size", o.pp_size, "pipeline-parallel ways, with --model_config only");
+  line.Add("--weight_only_precision", o.weight_only_precision,
+           "int8 or int4, with --model_config only; a checkpoint is quantized by convert");
+  line.Add("--group_size", o.group_size, "int4 with --model_config: values per scale, 0 per channel");
+  line.Add("--input_timing_cache", o.input_timing_cache, "tactic timings to start from");
+  line.Add("--output_timing_cache", o.output_timing_cache, "where to keep them, in the output folder");
+  line.Add("--log_level", flags.log_level, "verbosity: debug, info, warning, error");
+  line.Add("--profiling_verbosity", o.profiling_verbosity,
+           "recorded in config.json: layer_names_only, detailed or none");
+  line.AddSwitch("--dry_run", o.dry_run, "do everything but write the weights");
+  line.AddSwitch("--visualize_network", o.visualize_network,
+                 "write the network before and after the passes as DOT, and SVG where dot is found");
+}
+
+void AddLimits(CommandLine& line, BuildLimits& limits) {
+  line.Add("--max_batch_size", limits.max_batch_size,
+           "sequences at once; a default that the runtime may override");
+  line.Add("--max_input_len", limits.max_input_len, "longest prompt; 0: what max_seq_len allows");
+  line.Add("--max_output_len", limits.max_output_len, "longest output; 0: what max_seq_len allows");
+  line.Add("--max_seq_len", limits.max_seq_len,
+           "longest sequence; 0: input + output, or the model's positions");
+  line.Add("--max_num_tokens", limits.max_num_tokens, "packed tokens of one step");
+  line.Add("--max_beam_width", limits.max_beam_width, "beams; more than 1 is refused");
+  line.Add("--tokens_per_block", limits.tokens_per_block, "tokens of one KV block, a power of two");
+}
+
+// Plugin flags whose value is recorded and that need no code of their own here.
+constexpr std::pair<const char*, const char*> kNoEffect[] = {
+    {"--context_fmha", "fused attention always runs"},
+    {"--context_fmha_fp32_acc", "attention always accumulates in float32"},
+    {"--paged_kv_cache", "the KV cache is always paged"},
+    {"--remove_input_padding", "tokens are always packed"},
+    {"--use_paged_context_fmha", "prefill always reads the paged cache"},
+    {"--multiple_profiles", "tactics are always chosen per token count"},
+    {"--multi_block_mode", "decode attention splits when it pays"},
+    {"--enable_xqa", "grouped-query attention always shares its reads"},
+    {"--use_custom_all_reduce", "engines of one rank have no all-reduce"},
+    {"--reduce_fusion", "engines of one rank have no all-reduce"},
+    {"--nccl_plugin", "collectives are chosen at run time"},
+    {"--bert_attention_plugin", "there are no encoder models"},
+    {"--lookup_plugin", "the embedding lookup has one form"},
+    {"--moe_plugin", "mixtures of experts have one form"},
+    {"--mamba_conv1d_plugin", "there are no state-space models"},
+    {"--paged_state", "there are no state-space models"},
+    {"--attention_qk_half_accumulation", "attention always accumulates in float32"},
+    {"--use_context_fmha_for_generation", "one attention op serves both phases"},
+    {"--use_fused_mlp", "gate and up are always one GEMM"},
+    {"--strongly_typed", "networks are always strongly typed"},
+    {"--builder_opt", "every tactic is always considered"},
+    {"--opt_num_tokens", "tactics are chosen for every token count"},
+    {"--gather_context_logits", "any engine returns logits on request"},
+    {"--gather_generation_logits", "any engine returns logits on request"},
+    {"--gather_all_token_logits", "any engine returns logits on request"},
+    {"--gpus_per_node", "recorded in the checkpoint's mapping"},
+    {"--cluster_key", "the device is measured, not looked up"},
+};
+
+void AddPlugins(CommandLine& line, Flags& flags) {
+  line.Add("--gpt_attention_plugin", flags.gpt_attention_plugin,
+           "dtype of attention and, unless --gemm_plugin names one, of the engine: float32, float16, "
+           "bfloat16, auto (the checkpoint's)");
+  line.Add("--gemm_plugin", flags.gemm_plugin,
+           "dtype of the engine: float32, float16, bfloat16, auto (the checkpoint's) or disable");
+  line.Add("--kv_cache_dtype", flags.options.kv_dtype,
+           "dtype of the KV cache: float32, float16, bfloat16 or auto (the engine's)");
+  for (const auto& [name, why] : kNoEffect) line.AddNoEffect(name, why);
+}
+
+void AddRefusals(CommandLine& line) {
+  line.AddRefused("--build_config", "options come from flags; a JSON of them is not read yet");
+  line.AddRefused("--model_cls_file", "families are written in C++ against trireme/model_family.h");
+  line.AddRefused("--model_cls_name", "families are written in C++ against trireme/model_family.h");
+  line.AddRefused("--logits_dtype", "logits are always float32", {"float32"});
+  line.AddRefused("--lora_plugin", "adapters at run time do not exist yet", {"disable"});
+  line.AddRefused("--lora_dir", "adapters at run time do not exist yet");
+  line.AddRefused("--lora_ckpt_source", "adapters at run time do not exist yet");
+  line.AddRefused("--lora_target_modules", "adapters at run time do not exist yet");
+  line.AddRefused("--max_lora_rank", "adapters at run time do not exist yet");
+  line.AddRefused("--max_prompt_embedding_table_size", "prompt tuning does not exist yet", {"0"});
+  line.AddRefused("--max_multimodal_len", "prompt tuning does not exist yet", {"0"});
+  line.AddRefused("--max_draft_len", "speculative decoding does not exist yet", {"0"});
+  line.AddRefused("--speculative_decoding_mode", "speculative decoding does not exist yet");
+  line.AddRefused("--use_fp8_context_fmha", "FP8 does not exist on this device yet", {"disable"});
+  line.AddRefused("--streamingllm", "sink tokens do not exist yet", {"disable"});
+  line.AddRefused("--weight_sparsity", "2:4 sparsity does not exist yet");
+  line.AddRefused("--auto_parallel", "sharding is chosen by convert", {"1"});
+  line.AddRefused("--strip_plan", "refitting does not exist yet");
+  line.AddRefused("--weight_streaming", "weights are mapped from the engine file, never copied");
+  line.AddRefused("--enable_debug_output", "intermediate tensors are not exposed yet");
+  line.AddRefused("--max_encoder_input_len", "there are no encoder models", {"1024"});
+}
+
+// The engine's dtype from the two plugin flags: the GEMM's word counts, then the attention's.
+std::string EngineDType(const Flags& flags) {
+  for (const std::string& value : {flags.gemm_plugin, flags.gpt_attention_plugin}) {
+    if (value != "auto" && value != "disable" && value != "enable") return value;
+  }
+  return "auto";
+}
+
+}  // namespace
+
+int RunBuild(std::span<const std::string> arguments) {
+  Flags flags;
+  CommandLine line(kName, "Compile a checkpoint into an engine.",
+                   {"trireme build --checkpoint_dir ck --output_dir engine",
+                    "trireme build --checkpoint_dir ck --output_dir engine --gemm_plugin bfloat16 "
+                    "--max_batch_size 64",
+                    "trireme build --model_config config.json --output_dir random --gemm_plugin "
+                    "bfloat16"});
+  AddInputs(line, flags);
+  AddLimits(line, flags.options.limits);
+  AddPlugins(line, flags);
+  AddRefusals(line);
+  if (const std::optional<int> code = line.Parse(arguments)) return *code;
+  if (const Status status = SetLogLevel(flags.log_level); !status.ok()) return Fail(kName, status);
+
+  flags.options.dtype = EngineDType(flags);
+  if (flags.gpt_attention_plugin != "auto") {
+    flags.options.plugin_config["gpt_attention_plugin"] = flags.gpt_attention_plugin;
+  }
+  if (flags.gemm_plugin != "auto") flags.options.plugin_config["gemm_plugin"] = flags.gemm_plugin;
+  const auto begin = std::chrono::steady_clock::now();
+  Status status;
+  {
+    Progress progress("");
+    status = BuildEngine(flags.options, [&](const BuildProgress& p) {
+      progress.Update(fmt::format("rank {}: {}", p.rank, p.stage), p.done, p.total);
+    });
+  }
+  if (!status.ok()) return Fail(kName, status);
+  const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(
+                           std::chrono::steady_clock::now() - begin)
+                           .count();
+  const int ranks = flags.options.tp_size * flags.options.pp_size;
+  fmt::print("Total time of building all {} engines: {:02}:{:02}:{:02}\n", ranks, seconds / 3600,
+             seconds / 60 % 60, seconds % 60);
+  return kExitOk;
+}
+
+}  // namespace trireme::cli

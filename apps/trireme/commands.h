@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: Apache-2.0
+// The subcommands: one file each.
+#pragma once
+
+#include <span>
+#include <string>
+
+namespace trireme::cli {
+
+int RunBuild(std::span<const std::string> arguments);
+
+}  // namespace trireme::cli

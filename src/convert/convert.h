@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+// Convert: a Hugging Face folder becomes a checkpoint directory, tensor by tensor.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+
+#include "trireme/model_config.h"
+#include "trireme/status.h"
+
+namespace trireme::convert {
+
+struct ConvertOptions {
+  std::string model_dir;
+  std::string output_dir = "tllm_checkpoint";
+  std::string dtype = "auto";  // float32, float16, bfloat16; auto: as published
+  int tp_size = 1;
+  int pp_size = 1;
+  // "": none; "int8" or "int4": weight-only.
+  std::string weight_only_precision;
+  int group_size = 0;  // of int4; 0: per output channel
+  bool use_parallel_embedding = false;
+  int embedding_sharding_dim = 0;
+  bool use_embedding_sharing = false;
+  int workers = 1;  // tensors converted at once
+  bool save_config_only = false;
+};
+
+struct ConvertProgress {
+  int64_t done_bytes = 0;  // of the checkpoint
+  int64_t total_bytes = 0;
+};
+using ConvertProgressFn = std::function<void(const ConvertProgress&)>;
+
+// The checkpoint configuration the options make of the folder's config.json.
+StatusOr<ModelConfig> CheckpointConfigOf(const ConvertOptions& options);
+
+// Writes config.json, rank{r}.safetensors and the tokenizer's files. Memory: a few times the largest
+// tensor per worker. Errors name the tensor, file or option at fault.
+Status Convert(const ConvertOptions& options, const ConvertProgressFn& progress);
+
+}  // namespace trireme::convert
