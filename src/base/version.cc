@@ -11,7 +11,7 @@ std::string_view Version() { return TRIREME_VERSION; }
 
 std::string VersionText(std::string_view commit) {
   const CpuFeatures& features = HostCpuFeatures();
-  return fmt::format("trireme {}\ncommit: {}\ncpu: {}; kernels: {}; processors: {}\ncuda: {}\n",
+  return fmt::format("trireme {}\ncommit: {}\ncpu: {}; kernels: {}; processors: {}\ncuda: {}",
                      Version(), commit, CpuFeaturesText(features), IsaName(BestIsa(features)),
                      features.num_cpus, TRIREME_CUDA_TEXT);
 }

@@ -15,7 +15,8 @@ std::string_view Version();
 // only programs link it, so that a commit rebuilds one small file.
 std::string_view BuildCommit();
 
-// What `trireme --version` prints: version, commit, processor features, CUDA.
+// What `trireme --version` prints: lines for version, commit, processor features and CUDA, the last
+// without its line end.
 std::string VersionText(std::string_view commit);
 
 }  // namespace trireme
