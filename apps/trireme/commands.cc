@@ -10,6 +10,7 @@ namespace trireme::cli {
 std::span<const Command> Commands() {
   static constexpr std::array kCommands = {
       Command{"build", "compile a checkpoint into an engine", RunBuild},
+      Command{"run", "generate text with an engine", RunRun},
   };
   return kCommands;
 }

@@ -8,5 +8,6 @@
 namespace trireme::cli {
 
 int RunBuild(std::span<const std::string> arguments);
+int RunRun(std::span<const std::string> arguments);
 
 }  // namespace trireme::cli
