@@ -80,8 +80,9 @@ TRIREME_ALWAYS_INLINE typename V::F VectorGelu(typename V::F x) {
   p = V::Fmadd(p, t, V::Set(0.1972018480f));
   p = V::Fmadd(p, t, V::Set(0.1974803209f));
   const F tail = V::Mul(V::Mul(t, p), VectorExp<V>(V::Sub(V::Set(0.0f), V::Mul(z, z))));
-  const F lower = V::Mul(V::Mul(x, V::Set(0.5f)), tail);  // x erfc(|x| / sqrt 2) / 2
-  return V::SelectNegative(x, lower, V::Sub(x, lower));
+  // erfc(-x / sqrt 2); as a factor, so that infinity meets 2 and not 0.
+  const F erfc = V::SelectNegative(x, tail, V::Sub(V::Set(2.0f), tail));
+  return V::Mul(V::Mul(x, V::Set(0.5f)), erfc);
 }
 
 // x / 2 (1 + tanh(u)) = x sigmoid(2 u), u = sqrt(2 / pi) (x + 0.044715 x^3).

@@ -18,6 +18,8 @@ struct Avx2 {
 
   static TRIREME_ALWAYS_INLINE F Set(float x) { return _mm256_set1_ps(x); }
   static TRIREME_ALWAYS_INLINE F Zero() { return _mm256_setzero_ps(); }
+  static TRIREME_ALWAYS_INLINE F Iota() { return _mm256_setr_ps(0, 1, 2, 3, 4, 5, 6, 7); }
+  static TRIREME_ALWAYS_INLINE float First(F a) { return _mm256_cvtss_f32(a); }
   static TRIREME_ALWAYS_INLINE F Add(F a, F b) { return _mm256_add_ps(a, b); }
   static TRIREME_ALWAYS_INLINE F Sub(F a, F b) { return _mm256_sub_ps(a, b); }
   static TRIREME_ALWAYS_INLINE F Mul(F a, F b) { return _mm256_mul_ps(a, b); }

@@ -18,6 +18,10 @@ struct Avx512 {
 
   static TRIREME_ALWAYS_INLINE F Set(float x) { return _mm512_set1_ps(x); }
   static TRIREME_ALWAYS_INLINE F Zero() { return _mm512_setzero_ps(); }
+  static TRIREME_ALWAYS_INLINE F Iota() {
+    return _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  }
+  static TRIREME_ALWAYS_INLINE float First(F a) { return _mm512_cvtss_f32(a); }
   static TRIREME_ALWAYS_INLINE F Add(F a, F b) { return _mm512_add_ps(a, b); }
   static TRIREME_ALWAYS_INLINE F Sub(F a, F b) { return _mm512_sub_ps(a, b); }
   static TRIREME_ALWAYS_INLINE F Mul(F a, F b) { return _mm512_mul_ps(a, b); }
