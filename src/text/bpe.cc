@@ -39,14 +39,20 @@ void Bpe::AddMergesOfSplits(std::span<const uint32_t> rank_of_id) {
     const std::string_view text = vocab_.Text(id);
     for (size_t cut = 1; cut < text.size(); ++cut) {
       const int32_t left = vocab_.Find(text.substr(0, cut));
-      if (left < 0) continue;
+      if (left < 0 || atom_ids_.count(left) > 0) continue;
       const int32_t right = vocab_.Find(text.substr(cut));
-      if (right >= 0) pairs_.Set(left, right, {rank_of_id[id], id});
+      if (right >= 0 && atom_ids_.count(right) == 0) pairs_.Set(left, right, {rank_of_id[id], id});
     }
   }
 }
 
+void Bpe::AddAtom(int32_t id) {
+  atoms_.Add(vocab_.Text(id), id);
+  atom_ids_.insert(id);
+}
+
 Status Bpe::Finish() {
+  atoms_.Finish();
   if (vocab_.byte_level() && affixes_)
     return Unimplemented("a byte-level BPE with a subword prefix or an end-of-word suffix");
   if (!options_.unk_token.empty()) {
@@ -57,7 +63,7 @@ Status Bpe::Finish() {
   for (int byte = 0; byte < 256; ++byte) {
     const char c = static_cast<char>(byte);
     byte_ids_[byte] = vocab_.byte_level() ? vocab_.Find(std::string_view(&c, 1))
-                                          : vocab_.Find(fmt::format("<0x{:02X}>", byte));
+                                          : vocab_.FindLiteral(fmt::format("<0x{:02X}>", byte));
     if (byte < 128) ascii_ids_[byte] = vocab_.Find(std::string_view(&c, 1));
   }
   self_ = std::make_unique<std::atomic<uint8_t>[]>(static_cast<size_t>(vocab_.id_limit()));
@@ -125,7 +131,14 @@ size_t Bpe::SymbolsOf(std::string_view word, int32_t* symbols) const {
   std::string affixed;
   bool after_unknown = false;
   for (size_t i = 0; i < word.size();) {
-    const size_t length = utf8::Length(static_cast<uint8_t>(word[i]));
+    size_t length = 0;
+    if (const int32_t atom = atoms_.LongestPrefix(word.substr(i), length); atom >= 0) {
+      symbols[size++] = atom;
+      after_unknown = false;
+      i += length;
+      continue;
+    }
+    length = utf8::Length(static_cast<uint8_t>(word[i]));
     const std::string_view character = word.substr(i, length);
     int32_t id;
     if (affixes_) {

@@ -9,7 +9,9 @@
 #include <array>
 #include <atomic>
 #include <memory>
+#include <unordered_set>
 
+#include "text/literal_matcher.h"
 #include "text/model.h"
 #include "text/pair_table.h"
 #include "text/vocab.h"
@@ -32,9 +34,11 @@ class Bpe : public Model {
   void ReserveMerges(size_t merges) { pairs_.Reserve(merges); }
   // Literals as in the file. The result of the merge must be a token.
   Status AddMerge(std::string_view left, std::string_view right);
-  // Any two tokens that together spell a third may merge; rank_of(id of the third) orders them.
-  // Tokens for which `may_merge` is false are no result of a merge.
+  // Any two tokens that together spell a third may merge, with the rank of the third; UINT32_MAX:
+  // the token is no result of a merge.
   void AddMergesOfSplits(std::span<const uint32_t> rank_of_id);
+  // Makes a token whole wherever its text occurs, the longest such token first; it never merges.
+  void AddAtom(int32_t id);
   Status Finish();
 
   Status Encode(std::string_view text, std::span<const Span> words,
@@ -62,6 +66,8 @@ class Bpe : public Model {
   BpeOptions options_;
   Vocab vocab_;
   PairTable pairs_;
+  LiteralMatcher atoms_;
+  std::unordered_set<int32_t> atom_ids_;
   uint32_t next_rank_ = 0;
   int32_t unk_id_ = -1;
   bool affixes_ = false;

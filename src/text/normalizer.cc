@@ -5,6 +5,7 @@
 
 #include <array>
 
+#include "text/base64.h"
 #include "text/byte_level.h"
 #include "text/json_fields.h"
 #include "text/regex.h"
@@ -258,38 +259,10 @@ class ByteLevelNormalizer : public Normalizer {
   }
 };
 
-StatusOr<std::string> DecodeBase64(std::string_view text) {
-  std::string out;
-  uint32_t buffer = 0;
-  int bits = 0;
-  for (const char c : text) {
-    int value;
-    if (c >= 'A' && c <= 'Z')
-      value = c - 'A';
-    else if (c >= 'a' && c <= 'z')
-      value = c - 'a' + 26;
-    else if (c >= '0' && c <= '9')
-      value = c - '0' + 52;
-    else if (c == '+')
-      value = 62;
-    else if (c == '/')
-      value = 63;
-    else if (c == '=' || c == '\n')
-      continue;
-    else
-      return InvalidArgument("precompiled_charsmap is not base64");
-    buffer = buffer << 6 | static_cast<uint32_t>(value);
-    bits += 6;
-    if (bits < 8) continue;
-    bits -= 8;
-    out.push_back(static_cast<char>(buffer >> bits));
-  }
-  return out;
-}
-
 Made MakePrecompiled(const json& section) {
-  TRIREME_ASSIGN_OR_RETURN(const std::string blob,
-                           DecodeBase64(StringOr(section, "precompiled_charsmap", "")));
+  std::string blob;
+  if (!DecodeBase64(StringOr(section, "precompiled_charsmap", ""), blob))
+    return InvalidArgument("normalizer: precompiled_charsmap is not base64");
   TRIREME_ASSIGN_OR_RETURN(CharsMap map, CharsMap::Parse(blob));
   return Made(std::make_unique<PrecompiledNormalizer>(std::move(map)));
 }

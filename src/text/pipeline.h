@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "text/added_tokens.h"
@@ -17,7 +18,11 @@
 
 namespace trireme {
 
+// Where the parts come from; decides what holds when no file says.
+enum class Layout { kTokenizerJson, kVocabFiles, kSentencePiece, kTiktoken };
+
 struct TokenizerParts {
+  Layout layout = Layout::kTokenizerJson;
   std::unique_ptr<Model> model;
   std::unique_ptr<Normalizer> normalizer;       // may be null
   std::unique_ptr<PreTokenizer> pre_tokenizer;  // may be null
@@ -30,6 +35,8 @@ struct TokenizerParts {
   EncodeLimits limits;
   // Model tokens that are special although no added token says so (control pieces).
   std::vector<int32_t> control_ids;
+  // Tokens that decode to something else than their spelling says.
+  std::unordered_map<int32_t, std::string> surfaces;
   // For byte-level models: sets the bytes of a model id and returns true, or returns false.
   std::function<bool(int32_t, std::string_view&)> token_bytes;
 };

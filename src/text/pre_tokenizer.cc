@@ -75,6 +75,12 @@ class SplitStep : public PreTokenizer {
   Status Apply(PreTokenized& p) const override {
     std::vector<Span> out;
     out.reserve(p.pieces.size() + p.text.size() / 4);
+    if (p.pieces.size() == 1 && p.pieces[0].begin == 0 && splitter_->covers_all() &&
+        behavior_ == Behavior::kIsolated) {
+      TRIREME_RETURN_IF_ERROR(splitter_->FindAll(p.Piece(0), out));
+      p.pieces = std::move(out);
+      return OkStatus();
+    }
     std::vector<Span> matches;
     for (size_t i = 0; i < p.pieces.size(); ++i) {
       matches.clear();

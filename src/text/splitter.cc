@@ -2,6 +2,7 @@
 #include "text/splitter.h"
 
 #include "text/regex.h"
+#include "text/scanner.h"
 
 namespace trireme {
 namespace {
@@ -15,6 +16,19 @@ class RegexSplitter : public Splitter {
 
  private:
   std::unique_ptr<Regex> regex_;
+};
+
+class ScannerSplitter : public Splitter {
+ public:
+  explicit ScannerSplitter(const ScannerStyle& style) : style_(style) {}
+  Status FindAll(std::string_view text, std::vector<Span>& matches) const override {
+    Scan(style_, text, matches);
+    return OkStatus();
+  }
+  bool covers_all() const override { return true; }
+
+ private:
+  ScannerStyle style_;
 };
 
 class LiteralSplitter : public Splitter {
@@ -38,6 +52,8 @@ const std::string_view kByteLevelPattern =
     R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
 
 StatusOr<std::unique_ptr<Splitter>> MakeRegexSplitter(std::string_view pattern) {
+  if (const std::optional<ScannerStyle> style = RecognizeScanner(pattern))
+    return std::unique_ptr<Splitter>(std::make_unique<ScannerSplitter>(*style));
   TRIREME_ASSIGN_OR_RETURN(std::unique_ptr<Regex> regex, Regex::Compile(pattern));
   return std::unique_ptr<Splitter>(std::make_unique<RegexSplitter>(std::move(regex)));
 }

@@ -17,6 +17,8 @@ class Splitter {
   virtual ~Splitter() = default;
   // Appends the matches within `text`, leftmost first; what lies between them matches nothing.
   virtual Status FindAll(std::string_view text, std::vector<Span>& matches) const = 0;
+  // Whether the matches always cover the whole text.
+  virtual bool covers_all() const { return false; }
 };
 
 StatusOr<std::unique_ptr<Splitter>> MakeRegexSplitter(std::string_view pattern);

@@ -93,6 +93,8 @@ void ReadNamedTokens(const json& file, TokenizerConfig& config) {
   ReadToken(file, "eos_token", config.eos_token);
   ReadToken(file, "pad_token", config.pad_token);
   ReadToken(file, "unk_token", config.unk_token);
+  ReadToken(file, "cls_token", config.cls_token);
+  ReadToken(file, "sep_token", config.sep_token);
   const json& more = Member(file, "additional_special_tokens");
   if (!more.is_array()) return;
   for (const json& item : more)
@@ -148,6 +150,61 @@ void PutRound(std::vector<int32_t>& ids, bool front, std::optional<int32_t> id, 
     ids.erase(at);
 }
 
+// Tokens that the published code of a prompt format adds behind the vocabulary, without a file
+// that lists them. The chat template shows that a folder is of that format.
+struct PromptFormat {
+  std::string_view template_begin;
+  std::vector<std::string_view> tokens;
+  std::vector<std::string_view> prefix;
+};
+
+const std::vector<PromptFormat>& PromptFormats() {
+  static const std::vector<PromptFormat> kFormats = {
+      {"[gMASK]sop",
+       {"[MASK]", "[gMASK]", "[sMASK]", "sop", "eop", "<|system|>", "<|user|>", "<|assistant|>",
+        "<|observation|>"},
+       {"[gMASK]", "sop"}}};
+  return kFormats;
+}
+
+void AddPromptFormat(const TokenizerConfig& config, TokenizerParts& parts) {
+  if (parts.layout == Layout::kTokenizerJson || !config.added_tokens.empty()) return;
+  for (const PromptFormat& format : PromptFormats()) {
+    if (config.chat_template.find(format.template_begin) == std::string::npos) continue;
+    int32_t next = parts.model->id_limit();
+    for (const std::string_view token : format.tokens) {
+      const std::string content(token);
+      const int32_t id = parts.model->TokenToId(content).value_or(next);
+      if (id == next) ++next;
+      parts.added.Add({.content = content, .id = id, .special = true});
+    }
+    for (const std::string_view token : format.prefix)
+      parts.prefix_ids.push_back(parts.added.Find(token)->id);
+    return;
+  }
+}
+
+// What goes round a text: what the configuration says, else what the layout's readers do.
+void PutSpecialsRound(const TokenizerConfig& config, TokenizerParts& parts) {
+  const bool prompt_format = !parts.prefix_ids.empty();
+  std::optional<bool> add_bos = config.add_bos_token, add_eos = config.add_eos_token;
+  if (parts.layout == Layout::kSentencePiece && !prompt_format) {
+    if (!add_bos) add_bos = parts.bos_id.has_value();
+    if (!add_eos) add_eos = !parts.bos_id.has_value();
+  }
+  if (parts.layout == Layout::kTiktoken && !add_bos)
+    add_bos = parts.bos_id && parts.bos_id != parts.eos_id;
+  const std::optional<int32_t> cls = IdOf(config.cls_token, parts),
+                               sep = IdOf(config.sep_token, parts);
+  if (parts.layout == Layout::kVocabFiles && cls && sep) {
+    parts.prefix_ids = {*cls};
+    parts.suffix_ids = {*sep};
+    return;
+  }
+  if (add_bos) PutRound(parts.prefix_ids, true, parts.bos_id, *add_bos);
+  if (add_eos) PutRound(parts.suffix_ids, false, parts.eos_id, *add_eos);
+}
+
 }  // namespace
 
 StatusOr<TokenizerConfig> ReadTokenizerConfig(const std::string& dir) {
@@ -163,6 +220,7 @@ StatusOr<TokenizerConfig> ReadTokenizerConfig(const std::string& dir) {
   ReadBool(main, "add_eos_token", config.add_eos_token);
   ReadBool(main, "legacy", config.legacy);
   ReadBool(main, "add_prefix_space", config.add_prefix_space);
+  ReadBool(main, "do_lower_case", config.lower_case);
   config.chat_template = StringOr(main, "chat_template", "");
   TRIREME_RETURN_IF_ERROR(ReadAddedTokensDecoder(main, config).WithContext(dir));
   TRIREME_RETURN_IF_ERROR(ReadAddedTokensFile(added, config).WithContext(dir));
@@ -172,12 +230,13 @@ StatusOr<TokenizerConfig> ReadTokenizerConfig(const std::string& dir) {
 }
 
 Status ApplyTokenizerConfig(const TokenizerConfig& config, TokenizerParts& parts) {
+  AddPromptFormat(config, parts);
   for (AddedToken token : config.added_tokens) {
     token.id = parts.model->TokenToId(token.content).value_or(token.id);
     parts.added.Add(std::move(token));
   }
-  for (const auto* named :
-       {&config.bos_token, &config.eos_token, &config.pad_token, &config.unk_token})
+  for (const auto* named : {&config.bos_token, &config.eos_token, &config.pad_token,
+                            &config.unk_token, &config.cls_token, &config.sep_token})
     if (*named) MarkSpecial(**named, parts);
   for (const std::string& content : config.additional_special_tokens) MarkSpecial(content, parts);
   parts.end_ids = config.eos_ids;
@@ -190,8 +249,7 @@ Status ApplyTokenizerConfig(const TokenizerConfig& config, TokenizerParts& parts
   decide(config.eos_token, config.eos_ids.empty() ? std::nullopt : std::optional(config.eos_ids[0]),
          parts.eos_id);
   decide(config.pad_token, config.pad_id, parts.pad_id);
-  if (config.add_bos_token) PutRound(parts.prefix_ids, true, parts.bos_id, *config.add_bos_token);
-  if (config.add_eos_token) PutRound(parts.suffix_ids, false, parts.eos_id, *config.add_eos_token);
+  PutSpecialsRound(config, parts);
   return OkStatus();
 }
 

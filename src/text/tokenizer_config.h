@@ -15,8 +15,8 @@ namespace trireme {
 
 struct TokenizerConfig {
   // Contents; nullopt where no file says.
-  std::optional<std::string> bos_token, eos_token, pad_token, unk_token;
-  std::optional<bool> add_bos_token, add_eos_token, legacy, add_prefix_space;
+  std::optional<std::string> bos_token, eos_token, pad_token, unk_token, cls_token, sep_token;
+  std::optional<bool> add_bos_token, add_eos_token, legacy, add_prefix_space, lower_case;
   std::vector<AddedToken> added_tokens;
   std::vector<std::string> additional_special_tokens;
   std::string chat_template;

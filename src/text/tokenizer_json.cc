@@ -3,12 +3,15 @@
 
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
 #include <memory>
 
 #include "text/bpe.h"
 #include "text/json_fields.h"
 #include "text/json_scan.h"
+#include "text/unigram.h"
 #include "text/utf8.h"
+#include "text/word_piece.h"
 
 namespace trireme {
 namespace {
@@ -127,13 +130,75 @@ StatusOr<std::unique_ptr<Model>> MakeBpe(const Document& document, bool byte_lev
   return std::unique_ptr<Model>(std::move(bpe));
 }
 
+// The vocabulary is a list of [token, score].
+StatusOr<std::unique_ptr<Model>> MakeUnigram(const Document& document) {
+  const json& model = document.root["model"];
+  JsonCursor cursor(document.vocab);
+  if (!cursor.Take('[')) return InvalidArgument("model: vocab is not a list of tokens and scores");
+  Vocab vocab(false);
+  vocab.Reserve(document.vocab.size() / 32, document.vocab.size() / 3);
+  std::vector<double> scores;
+  std::string scratch;
+  for (bool first = true; !cursor.Take(']'); first = false) {
+    if (!first) TRIREME_RETURN_IF_ERROR(cursor.Expect(','));
+    std::string_view token;
+    double score = 0;
+    TRIREME_RETURN_IF_ERROR(cursor.Expect('['));
+    TRIREME_RETURN_IF_ERROR(cursor.String(scratch, token));
+    TRIREME_RETURN_IF_ERROR(cursor.Expect(','));
+    TRIREME_RETURN_IF_ERROR(cursor.Number(score));
+    TRIREME_RETURN_IF_ERROR(cursor.Expect(']'));
+    TRIREME_RETURN_IF_ERROR(vocab.Add(token, static_cast<int64_t>(scores.size())));
+    scores.push_back(score);
+  }
+  const int64_t unk_id = IntegerOr(model, "unk_id", -1);
+  if (unk_id >= static_cast<int64_t>(scores.size()))
+    return InvalidArgument("model: unk_id {} is outside the vocabulary of {} tokens", unk_id,
+                           scores.size());
+  TRIREME_ASSIGN_OR_RETURN(
+      std::unique_ptr<Unigram> unigram,
+      Unigram::Make({.unk_id = static_cast<int32_t>(std::max<int64_t>(unk_id, -1)),
+                     .byte_fallback = BoolOr(model, "byte_fallback", false)},
+                    std::move(vocab), std::move(scores)));
+  return std::unique_ptr<Model>(std::move(unigram));
+}
+
+StatusOr<std::unique_ptr<Model>> MakeWordModel(const Document& document, bool pieces) {
+  const json& model = document.root["model"];
+  Vocab vocab(false);
+  TRIREME_RETURN_IF_ERROR(ReadVocab(document.vocab, vocab));
+  if (!pieces)
+    return std::unique_ptr<Model>(
+        std::make_unique<WordLevel>(StringOr(model, "unk_token", "<unk>"), std::move(vocab)));
+  const int64_t longest = IntegerOr(model, "max_input_chars_per_word", 100);
+  if (longest < 0) return InvalidArgument("model: max_input_chars_per_word is negative");
+  return std::unique_ptr<Model>(std::make_unique<WordPiece>(
+      WordPieceOptions{
+          .unk_token = StringOr(model, "unk_token", "[UNK]"),
+          .continuing_subword_prefix = StringOr(model, "continuing_subword_prefix", "##"),
+          .max_input_chars_per_word = static_cast<size_t>(longest)},
+      std::move(vocab)));
+}
+
+// Files from before the type was written tell it by their members.
+std::string TypeOfModel(const Document& document) {
+  const json& model = Member(document.root, "model");
+  if (const std::string* type = StringMember(model, "type")) return *type;
+  if (!document.merges.empty()) return "BPE";
+  if (document.vocab.starts_with('[')) return "Unigram";
+  return model.is_object() && model.contains("max_input_chars_per_word") ? "WordPiece"
+                                                                         : "WordLevel";
+}
+
 StatusOr<std::unique_ptr<Model>> MakeModel(const Document& document, bool byte_level,
                                            TokenizerParts& parts) {
-  const json& model = Member(document.root, "model");
-  std::string type = StringOr(model, "type", "");
-  // Files from before the type was written.
-  if (type.empty() && !document.merges.empty()) type = "BPE";
+  if (!Member(document.root, "model").is_object())
+    return InvalidArgument("the member 'model' is missing");
+  const std::string type = TypeOfModel(document);
   if (type == "BPE") return MakeBpe(document, byte_level, parts);
+  if (type == "Unigram") return MakeUnigram(document);
+  if (type == "WordPiece" || type == "WordLevel")
+    return MakeWordModel(document, type == "WordPiece");
   return Unimplemented("model type '{}' is not supported", type);
 }
 
@@ -267,7 +332,8 @@ StatusOr<TokenizerParts> ParseTokenizerJson(std::string_view text) {
     TRIREME_ASSIGN_OR_RETURN(parts.normalizer, MakeNormalizer(section));
   }
   const json& pre_tokenizer = Member(root, "pre_tokenizer");
-  const bool byte_level = EndsWithByteLevel(pre_tokenizer);
+  // Other models look up words as the pre-tokenizer spells them.
+  const bool byte_level = TypeOfModel(document) == "BPE" && EndsWithByteLevel(pre_tokenizer);
   if (!pre_tokenizer.is_null()) {
     TRIREME_ASSIGN_OR_RETURN(parts.pre_tokenizer, MakePreTokenizer(pre_tokenizer, byte_level));
   }

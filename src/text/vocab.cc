@@ -18,17 +18,30 @@ void Vocab::Reserve(size_t tokens, size_t bytes) {
 }
 
 Status Vocab::Add(std::string_view literal, int64_t id) {
-  if (id < 0 || id >= kMaxId)
-    return InvalidArgument("token '{}' has the id {}; ids must lie in [0, {})", literal, id,
-                           kMaxId);
   const size_t offset = arena_.size();
-  if (offset + literal.size() >= 1u << 30)
+  if (byte_level_ && DecodeByteLevel(literal, arena_)) return Place(offset, id, false);
+  arena_.append(literal);
+  return Place(offset, id, byte_level_);
+}
+
+Status Vocab::AddText(std::string_view text, int64_t id) {
+  const size_t offset = arena_.size();
+  arena_.append(text);
+  return Place(offset, id, false);
+}
+
+Status Vocab::AddLiteralOnly(std::string_view literal, int64_t id) {
+  const size_t offset = arena_.size();
+  arena_.append(literal);
+  return Place(offset, id, true);
+}
+
+Status Vocab::Place(size_t offset, int64_t id, bool literal_only) {
+  if (id < 0 || id >= kMaxId)
+    return InvalidArgument("token '{}' has the id {}; ids must lie in [0, {})",
+                           std::string_view(arena_).substr(offset), id, kMaxId);
+  if (arena_.size() >= 1u << 30)
     return ResourceExhausted("the vocabulary holds more than 1 GiB of text");
-  bool literal_only = false;
-  if (!byte_level_ || !DecodeByteLevel(literal, arena_)) {
-    literal_only = byte_level_;
-    arena_.append(literal);
-  }
   const size_t size = arena_.size() - offset;
   if (static_cast<size_t>(id) >= entries_.size()) entries_.resize(static_cast<size_t>(id) + 1);
   Entry& entry = entries_[static_cast<size_t>(id)];
@@ -37,11 +50,12 @@ Status Vocab::Add(std::string_view literal, int64_t id) {
   entry.offset = static_cast<uint32_t>(offset);
   entry.size = static_cast<uint32_t>(size);
   entry.literal_only = literal_only ? 1 : 0;
+  const auto checked_id = static_cast<int32_t>(id);
   if (literal_only) {
-    literal_only_[std::string(literal)] = static_cast<int32_t>(id);
+    literal_only_[std::string(Text(checked_id))] = checked_id;
   } else {
     longest_text_ = std::max(longest_text_, size);
-    Index(Text(static_cast<int32_t>(id)), static_cast<int32_t>(id));
+    Index(Text(checked_id), checked_id);
   }
   return OkStatus();
 }
@@ -84,9 +98,13 @@ int32_t Vocab::FindHashed(std::string_view text, uint64_t hash) const {
 }
 
 int32_t Vocab::FindLiteral(std::string_view literal) const {
-  if (!byte_level_) return Find(literal);
   std::string text;
-  if (DecodeByteLevel(literal, text)) return Find(text);
+  int32_t id = -1;
+  if (!byte_level_)
+    id = Find(literal);
+  else if (DecodeByteLevel(literal, text))
+    id = Find(text);
+  if (id >= 0 || literal_only_.empty()) return id;
   const auto found = literal_only_.find(std::string(literal));
   return found == literal_only_.end() ? -1 : found->second;
 }

@@ -26,6 +26,10 @@ class Vocab {
   void Reserve(size_t tokens, size_t bytes);
   // A token given twice keeps its last id, an id given twice its last token, as in a JSON object.
   Status Add(std::string_view literal, int64_t id);
+  // A token that stands for these bytes themselves, whatever the alphabet.
+  Status AddText(std::string_view text, int64_t id);
+  // A token that matches no text.
+  Status AddLiteralOnly(std::string_view literal, int64_t id);
 
   // Id of the token that stands for `text`, or -1. `text` is text, not a literal.
   int32_t Find(std::string_view text) const { return FindHashed(text, HashOf(text)); }
@@ -61,6 +65,8 @@ class Vocab {
 
   static uint64_t HashOf(std::string_view text);
   int32_t FindHashed(std::string_view text, uint64_t hash) const;
+  // Makes what the arena holds from `offset` on the text of `id`.
+  Status Place(size_t offset, int64_t id, bool literal_only);
   void Index(std::string_view text, int32_t id);
   void Grow(size_t slots);
 
