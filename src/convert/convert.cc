@@ -1,0 +1,287 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "convert/convert.h"
+
+#include <atomic>
+#include <filesystem>
+
+#include "base/mapped_file.h"
+#include "base/mutex.h"
+#include "base/status.h"
+#include "base/thread_pool.h"
+#include "convert/shard.h"
+#include "formats/checkpoint.h"
+#include "formats/hf_config.h"
+#include "formats/hf_folder.h"
+#include "formats/safetensors.h"
+#include "formats/tokenizer_files.h"
+#include "models/hf_view.h"
+#include "quantize/weight_only.h"
+
+namespace trireme::convert {
+namespace {
+
+Status CheckOptions(const ConvertOptions& options) {
+  if (options.tp_size < 1 || options.pp_size < 1 || options.tp_size > 1024 ||
+      options.pp_size > 1024) {
+    return InvalidArgument("--tp_size {} and --pp_size {} must be from 1 to 1024", options.tp_size,
+                           options.pp_size);
+  }
+  if (options.workers < 1) return InvalidArgument("--workers must be at least 1");
+  const std::string& precision = options.weight_only_precision;
+  if (!precision.empty() && precision != "int8" && precision != "int4") {
+    return InvalidArgument("--weight_only_precision '{}' is unknown; use int8 or int4", precision);
+  }
+  if (options.embedding_sharding_dim != 0 && options.embedding_sharding_dim != 1) {
+    return InvalidArgument("--embedding_sharding_dim must be 0 (vocabulary) or 1 (hidden), not {}",
+                           options.embedding_sharding_dim);
+  }
+  return OkStatus();
+}
+
+Status ApplyOptions(const ConvertOptions& options, ModelConfig& config) {
+  if (options.dtype != "auto") config.dtype = options.dtype;
+  TRIREME_ASSIGN_OR_RETURN(const DType dtype, ParseDType(config.dtype));
+  if (dtype != DType::kFloat32 && dtype != DType::kFloat16 && dtype != DType::kBFloat16) {
+    return InvalidArgument("--dtype {} is not one of float32, float16, bfloat16", config.dtype);
+  }
+  config.dtype = DTypeName(dtype);
+  config.kv_dtype = config.dtype;
+  config.mapping.tp_size = options.tp_size;
+  config.mapping.pp_size = options.pp_size;
+  config.mapping.world_size = options.tp_size * options.pp_size;
+  config.use_parallel_embedding = options.use_parallel_embedding;
+  config.embedding_sharding_dim = options.embedding_sharding_dim;
+  // The format's key says that the file holds one table for both uses; ours always holds two.
+  config.share_embedding_table = false;
+  if (options.weight_only_precision == "int8") {
+    config.quantization.quant_algo = "W8A16";
+  } else if (options.weight_only_precision == "int4") {
+    config.quantization.quant_algo = options.group_size > 0 ? "W4A16_AWQ" : "W4A16";
+    if (options.group_size > 0) config.quantization.group_size = options.group_size;
+  }
+  return OkStatus();
+}
+
+// One tensor of one rank's file, and how to make it.
+struct Job {
+  const TensorRule* rule = nullptr;
+  int rank = 0;
+  std::string name;
+};
+
+bool IsQuantized(const ModelConfig& config, const TensorRule& rule) {
+  if (config.quantization.quant_algo.empty() || !rule.quantizable) return false;
+  for (const std::string& module : config.quantization.exclude_modules) {
+    if (rule.name.find(module) != std::string::npos) return false;
+  }
+  return true;
+}
+
+WeightQuant QuantOf(const ModelConfig& config) {
+  WeightQuant quant;
+  quant.kind = config.quantization.quant_algo == "W8A16" ? WeightQuant::Kind::kInt8
+                                                         : WeightQuant::Kind::kInt4;
+  if (config.quantization.quant_algo == "W4A16_AWQ") quant.group_size = config.quantization.group_size;
+  return quant;
+}
+
+std::string ScaleName(const std::string& weight_name, const WeightQuant& quant) {
+  const std::string stem = weight_name.substr(0, weight_name.rfind('.') + 1);
+  return stem + (quant.group_size == 0 ? "per_channel_scale" : "weights_scaling_factor");
+}
+
+class Converter {
+ public:
+  Converter(const ConvertOptions& options, const ModelConfig& config,
+            const ConvertProgressFn& progress)
+      : options_(options), config_(config), progress_(progress) {}
+
+  Status Run(const ModelFamily& family) {
+    TRIREME_ASSIGN_OR_RETURN(source_, OpenHfWeights(options_.model_dir));
+    TRIREME_ASSIGN_OR_RETURN(rules_, family.TensorRules(config_));
+    TRIREME_ASSIGN_OR_RETURN(dtype_, ParseDType(config_.dtype));
+    TRIREME_RETURN_IF_ERROR(PlanJobs());
+    TRIREME_RETURN_IF_ERROR(CreateWriters());
+    ThreadPool pool(options_.workers, /*pin=*/false);
+    std::atomic<bool> failed{false};
+    pool.ParallelFor(static_cast<int64_t>(jobs_.size()), [&](int64_t i, int) {
+      if (failed.load(std::memory_order_relaxed)) return;
+      const Job& job = jobs_[static_cast<size_t>(i)];
+      Status status = RunJob(job).WithContext(job.name);
+      if (status.ok()) return;
+      failed.store(true);
+      MutexLock lock(mutex_);
+      if (error_.ok()) error_ = std::move(status);
+    });
+    {
+      MutexLock lock(mutex_);
+      TRIREME_RETURN_IF_ERROR(error_);
+    }
+    for (const auto& writer : writers_) TRIREME_RETURN_IF_ERROR(writer->Finish());
+    return OkStatus();
+  }
+
+ private:
+  const std::vector<std::string>* SourcesOf(const TensorRule& rule) const {
+    if (source_->Has(rule.sources.front())) return &rule.sources;
+    if (!rule.fallback_sources.empty() && source_->Has(rule.fallback_sources.front())) {
+      return &rule.fallback_sources;
+    }
+    return rule.optional ? nullptr : &rule.sources;
+  }
+
+  Status PlanJobs() {
+    for (const TensorRule& rule : rules_) {
+      if (SourcesOf(rule) == nullptr) continue;
+      for (int rank = 0; rank < config_.mapping.world_size; ++rank) {
+        TRIREME_ASSIGN_OR_RETURN(const std::optional<std::string> name,
+                                 NameOnRank(rule, config_, rank));
+        if (name) jobs_.push_back({&rule, rank, *name});
+      }
+    }
+    return OkStatus();
+  }
+
+  // Shape of the whole tensor from the published ones, before any is read.
+  StatusOr<Shape> WholeShape(const TensorRule& rule) const {
+    Shape whole;
+    for (const std::string& name : *SourcesOf(rule)) {
+      TRIREME_ASSIGN_OR_RETURN(TensorView view, source_->Get(name));
+      if (view.shape.rank() != 1 && view.shape.rank() != 2) {
+        return InvalidArgument("tensor '{}' has shape {}, expected one or two dimensions", name,
+                               view.shape.ToString());
+      }
+      if (!IsFloat(view.dtype)) {
+        return InvalidArgument("tensor '{}' is {}, expected a float dtype", name,
+                               DTypeName(view.dtype));
+      }
+      Shape shape = view.shape;
+      if (rule.transpose && shape.rank() == 2) std::swap(shape[0], shape[1]);
+      if (whole.rank() == 0) {
+        whole = shape;
+      } else if (whole.rank() != shape.rank() || (shape.rank() == 2 && whole[1] != shape[1])) {
+        return InvalidArgument("tensor '{}' of shape {} cannot be stacked on {}", name,
+                               shape.ToString(), whole.ToString());
+      } else {
+        whole[0] += shape[0];
+      }
+    }
+    return CheckedShape(rule, config_, whole);
+  }
+
+  Status CreateWriters() {
+    std::vector<std::vector<SafetensorsWriter::Entry>> entries(
+        static_cast<size_t>(config_.mapping.world_size));
+    for (const Job& job : jobs_) {
+      StatusOr<Shape> whole = WholeShape(*job.rule);
+      if (!whole.ok()) return whole.status().WithContext(job.rule->name);
+      ModelConfig config = config_;
+      config.mapping.rank = job.rank;
+      TRIREME_ASSIGN_OR_RETURN(const Slice slice, SliceOf(*job.rule, config, *whole));
+      AddEntries(job, slice.shape, entries[static_cast<size_t>(job.rank)]);
+    }
+    for (int rank = 0; rank < config_.mapping.world_size; ++rank) {
+      for (const auto& entry : entries[static_cast<size_t>(rank)]) {
+        total_bytes_ += DTypeBytes(entry.dtype, entry.shape.num_elements());
+      }
+      TRIREME_ASSIGN_OR_RETURN(
+          writers_.emplace_back(),
+          SafetensorsWriter::Create(RankFile(options_.output_dir, rank),
+                                    std::move(entries[static_cast<size_t>(rank)]), {}));
+    }
+    return OkStatus();
+  }
+
+  void AddEntries(const Job& job, const Shape& shape,
+                  std::vector<SafetensorsWriter::Entry>& entries) const {
+    if (!IsQuantized(config_, *job.rule)) {
+      entries.push_back({job.name, dtype_, shape});
+      return;
+    }
+    const WeightQuant quant = QuantOf(config_);
+    const bool int4 = quant.kind == WeightQuant::Kind::kInt4;
+    entries.push_back({job.name, DType::kInt8, {shape[0], int4 ? shape[1] / 2 : shape[1]}});
+    const int64_t groups =
+        quant.group_size == 0 ? 1 : (shape[1] + quant.group_size - 1) / quant.group_size;
+    entries.push_back({ScaleName(job.name, quant), dtype_,
+                       quant.group_size == 0 ? Shape{shape[0]} : Shape{shape[0], groups}});
+  }
+
+  Status RunJob(const Job& job) {
+    ModelConfig config = config_;
+    config.mapping.rank = job.rank;
+    TRIREME_ASSIGN_OR_RETURN(const Shape whole, WholeShape(*job.rule));
+    TRIREME_ASSIGN_OR_RETURN(const Slice slice, SliceOf(*job.rule, config, whole));
+    std::vector<TensorView> parts;
+    for (const std::string& name : *SourcesOf(*job.rule)) {
+      TRIREME_ASSIGN_OR_RETURN(parts.emplace_back(), source_->Get(name));
+    }
+    SafetensorsWriter& writer = *writers_[static_cast<size_t>(job.rank)];
+    const bool quantized = IsQuantized(config_, *job.rule);
+    // Quantization sees the published values, not their rounding to the checkpoint's dtype.
+    TRIREME_ASSIGN_OR_RETURN(
+        HostTensor tensor,
+        MakeSlice(*job.rule, parts, whole, slice, quantized ? DType::kFloat32 : dtype_));
+    if (quantized) {
+      const WeightQuant quant = QuantOf(config_);
+      TRIREME_ASSIGN_OR_RETURN(quantize::QuantizedWeight weight,
+                               quantize::QuantizeWeightOnly(tensor.view(), quant, dtype_));
+      TRIREME_RETURN_IF_ERROR(writer.Write(job.name, weight.values.bytes()));
+      TRIREME_RETURN_IF_ERROR(writer.Write(ScaleName(job.name, quant), weight.scales.bytes()));
+      Report(static_cast<int64_t>(weight.values.bytes().size() + weight.scales.bytes().size()));
+    } else {
+      TRIREME_RETURN_IF_ERROR(writer.Write(job.name, tensor.bytes()));
+      Report(static_cast<int64_t>(tensor.bytes().size()));
+    }
+    for (const std::string& name : *SourcesOf(*job.rule)) source_->Release(name);
+    return OkStatus();
+  }
+
+  void Report(int64_t bytes) {
+    MutexLock lock(mutex_);
+    done_bytes_ += bytes;
+    if (progress_) progress_({done_bytes_, total_bytes_});
+  }
+
+  const ConvertOptions& options_;
+  const ModelConfig& config_;
+  const ConvertProgressFn& progress_;
+  std::unique_ptr<TensorSource> source_;
+  std::vector<TensorRule> rules_;
+  DType dtype_ = DType::kFloat32;
+  std::vector<Job> jobs_;
+  std::vector<std::unique_ptr<SafetensorsWriter>> writers_;
+  int64_t total_bytes_ = 0;
+  Mutex mutex_;
+  Status error_ GUARDED_BY(mutex_);
+  int64_t done_bytes_ GUARDED_BY(mutex_) = 0;
+};
+
+StatusOr<models::FamilyConfig> ReadConfig(const ConvertOptions& options) {
+  TRIREME_RETURN_IF_ERROR(CheckOptions(options));
+  TRIREME_ASSIGN_OR_RETURN(const HfConfig hf, HfConfig::Load(options.model_dir));
+  TRIREME_ASSIGN_OR_RETURN(models::FamilyConfig family, models::ReadHfConfig(hf));
+  TRIREME_RETURN_IF_ERROR(ApplyOptions(options, family.config));
+  return family;
+}
+
+}  // namespace
+
+StatusOr<ModelConfig> CheckpointConfigOf(const ConvertOptions& options) {
+  TRIREME_ASSIGN_OR_RETURN(models::FamilyConfig family, ReadConfig(options));
+  return std::move(family.config);
+}
+
+Status Convert(const ConvertOptions& options, const ConvertProgressFn& progress) {
+  TRIREME_ASSIGN_OR_RETURN(const models::FamilyConfig family, ReadConfig(options));
+  TRIREME_RETURN_IF_ERROR(MakeDirectories(options.output_dir));
+  if (!options.save_config_only) {
+    TRIREME_RETURN_IF_ERROR(Converter(options, family.config, progress).Run(*family.family));
+    TRIREME_RETURN_IF_ERROR(CopyTokenizerFiles(options.model_dir, options.output_dir));
+  }
+  // Last, so that a folder with a config.json is a whole checkpoint.
+  return WriteFile((std::filesystem::path(options.output_dir) / "config.json").string(),
+                   CheckpointConfigJson(family.config));
+}
+
+}  // namespace trireme::convert

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which part of a tensor each rank holds, and how to cut it. Pure functions.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "tensor/tensor_view.h"
+#include "trireme/model_family.h"
+#include "trireme/status.h"
+
+namespace trireme::convert {
+
+// Rows [begin, end) of the whole tensor; rows past its end are zeros (vocabulary padding).
+struct RowRange {
+  int64_t begin = 0;
+  int64_t end = 0;
+};
+
+// A rank's share: the row ranges one after the other, columns [column_begin, column_end).
+struct Slice {
+  std::vector<RowRange> rows;
+  int64_t column_begin = 0;
+  int64_t column_end = 1;
+  Shape shape;
+};
+
+// The tensor's name in the file of `rank`, layers renumbered within their pipeline stage; unset when
+// the rank does not hold it.
+StatusOr<std::optional<std::string>> NameOnRank(const TensorRule& rule, const ModelConfig& config,
+                                                int rank);
+
+// `whole` if it is what the configuration makes of the rule, else INVALID_ARGUMENT with both.
+StatusOr<Shape> CheckedShape(const TensorRule& rule, const ModelConfig& config, const Shape& whole);
+
+// The share of rank config.mapping.rank.
+StatusOr<Slice> SliceOf(const TensorRule& rule, const ModelConfig& config, const Shape& whole);
+
+// Cuts the slice out of the stacked `parts` (transposed and edited as the rule says) as `dtype`.
+StatusOr<HostTensor> MakeSlice(const TensorRule& rule, const std::vector<TensorView>& parts,
+                               const Shape& whole, const Slice& slice, DType dtype);
+
+}  // namespace trireme::convert
