@@ -15,15 +15,12 @@ namespace {
 // Unrolls a loop over registers completely.
 #define TRIREME_UNROLL _Pragma("GCC unroll 16")
 
-// How far ahead of its use W is asked for, when too few rows hide the latency of memory.
+// How far ahead of its use W is asked for. Tiles of many rows want it too: the first of them takes W
+// from memory (16 rows of bfloat16: +20 % or more), and later ones do not mind.
 constexpr int64_t kPrefetchBytes = 4096;
-constexpr int kPrefetchRows = 4;
 
-template <int kRows>
 TRIREME_ALWAYS_INLINE void PrefetchWeights(const std::byte* w) {
-  if constexpr (kRows <= kPrefetchRows) {
-    _mm_prefetch(reinterpret_cast<const char*>(w + kPrefetchBytes), _MM_HINT_T0);
-  }
+  _mm_prefetch(reinterpret_cast<const char*>(w + kPrefetchBytes), _MM_HINT_T0);
 }
 
 template <int kRows, int kVectors>
@@ -96,7 +93,7 @@ void FmaTile(const LinearTile& t) {
   sum.Load(t.accumulators);
   int64_t k = t.k_begin;
   for (; k + Weights::kUnit <= t.k_end; k += Weights::kUnit, w += kStepBytes) {
-    TRIREME_UNROLL for (int64_t at = 0; at < kStepBytes; at += 64) PrefetchWeights<kRows>(w + at);
+    TRIREME_UNROLL for (int64_t at = 0; at < kStepBytes; at += 64) PrefetchWeights(w + at);
     FmaStep<Weights, kRows, kVectors>(w, x + k, x_stride, Weights::kUnit, sum);
   }
   if (k < t.k_end) FmaStep<Weights, kRows, kVectors>(w, x + k, x_stride, 1, sum);
@@ -117,7 +114,7 @@ void BFloat16Tile(const LinearTile& t) {
   for (int64_t i = 0; i < pairs; ++i, w += kStepBytes, x += 4) {
     __m512bh weights[kVectors];
     TRIREME_UNROLL for (int j = 0; j < kVectors; ++j) {
-      PrefetchWeights<kRows>(w + j * 64);
+      PrefetchWeights(w + j * 64);
       weights[j] = (__m512bh)_mm512_loadu_si512(w + j * 64);
     }
     TRIREME_UNROLL for (int r = 0; r < kRows; ++r) {
@@ -161,7 +158,7 @@ TRIREME_ALWAYS_INLINE void DotGroup(const std::byte* w, const std::byte* x, int6
     TRIREME_UNROLL for (int step = 0; step < 4; ++step, w += kVectors * 64, x += 8) {
       __m512i bytes[kVectors];
       TRIREME_UNROLL for (int j = 0; j < kVectors; ++j) {
-        PrefetchWeights<kRows>(w + j * 64);
+        PrefetchWeights(w + j * 64);
         bytes[j] = _mm512_loadu_si512(w + j * 64);
         weights[j] = _mm512_and_si512(bytes[j], low_nibbles);
       }
@@ -174,7 +171,7 @@ TRIREME_ALWAYS_INLINE void DotGroup(const std::byte* w, const std::byte* x, int6
   } else {
     TRIREME_UNROLL for (int step = 0; step < 8; ++step, w += kVectors * 64, x += 4) {
       TRIREME_UNROLL for (int j = 0; j < kVectors; ++j) {
-        PrefetchWeights<kRows>(w + j * 64);
+        PrefetchWeights(w + j * 64);
         weights[j] = _mm512_loadu_si512(w + j * 64);
       }
       DotQuads<kRows, kVectors>(weights, x, row_bytes, sums);
@@ -201,6 +198,9 @@ TRIREME_ALWAYS_INLINE void AddGroup(const std::byte* w, const LinearActivation& 
         dot.v[r][j] = _mm512_add_epi32(_mm512_slli_epi32(dot.v[r][j], 7), offset);
       }
     }
+    // Hides that the weights are those of the first pass: loading them again is free, keeping them
+    // is not.
+    asm("" : "+r"(w));
     DotGroup<kInt4, kRows, kVectors>(w, values + kActivationGroup, x.row_bytes, dot);
   }
   TRIREME_UNROLL for (int r = 0; r < kRows; ++r) {

@@ -226,7 +226,7 @@ LinearProblem Problem(DType dtype, int64_t out, int64_t in,
 
 LinearProblem Quantized(WeightQuant::Kind kind, int group, int64_t out, int64_t in,
                         GatedActivation gated = GatedActivation::kNone) {
-  LinearProblem problem = Problem(DType::kFloat32, out, in, gated);
+  LinearProblem problem = Problem(DType::kBFloat16, out, in, gated);
   problem.quant = {kind, group};
   return problem;
 }
@@ -249,9 +249,14 @@ std::string Describe(const LinearProblem& problem, const LinearTactic& tactic, i
          " group=" + std::to_string(problem.quant.group_size) + " rows=" + std::to_string(rows);
 }
 
+ThreadPool& TwoThreads() {
+  static ThreadPool pool(2, false);
+  return pool;
+}
+
 void ExpectNearReference(const LinearProblem& problem, int64_t rows, Options options) {
   Layer layer(problem, rows, options);
-  ThreadPool pool(2, false);
+  ThreadPool& pool = TwoThreads();
   const std::vector<float> reference = layer.Reference(rows);
   const std::vector<LinearTactic> tactics = LinearTactics(problem, HostCpuFeatures());
   ASSERT_GE(tactics.size(), 2u);
@@ -307,7 +312,7 @@ TEST(LinearTest, GatesBothBranches) {
 void ExpectSameBits(const LinearProblem& problem, const std::vector<int64_t>& row_counts) {
   const int64_t max_rows = row_counts.back();
   Layer layer(problem, max_rows, {.bias = true, .residual = true});
-  ThreadPool two(2, false);
+  ThreadPool& two = TwoThreads();
   ThreadPool one(1, false);
   const int64_t outputs = Outputs(problem);
   std::map<std::string, std::vector<float>> alone;  // numerics -> row after row, one at a time
@@ -347,28 +352,14 @@ TEST(LinearTest, GatedRowsAreBitIdenticalAloneAndBatched) {
   }
 }
 
-// Integer numerics mean the same on every instruction set.
-TEST(LinearTest, IntegerNumericsAreSharedByAllInstructionSets) {
-  for (const LinearProblem& problem :
-       {Quantized(kInt8, 0, 100, 160), Quantized(kInt4, 128, 100, 320)}) {
-    std::map<std::string, int> kernels;
-    for (const LinearTactic& tactic : LinearTactics(problem, HostCpuFeatures())) {
-      ++kernels[tactic.numerics];
-    }
-    EXPECT_EQ(kernels.size(), 2u);
-    for (const auto& [numerics, count] : kernels) EXPECT_GE(count, 2) << numerics;
-  }
-}
-
 TEST(LinearTest, NotANumberReachesItsRowAlone) {
   for (const LinearProblem& problem : Kinds(33, 96)) {
     Layer layer(problem, 5, {});
     layer.x()[2 * 96 + 50] = kNaN;
     layer.x()[4 * 96 + 3] = std::numeric_limits<float>::infinity();
-    ThreadPool pool(2, false);
     for (const LinearTactic& tactic : LinearTactics(problem, HostCpuFeatures())) {
       SCOPED_TRACE(Describe(problem, tactic, 5));
-      const std::vector<float> y = layer.Run(tactic, 0, 5, pool);
+      const std::vector<float> y = layer.Run(tactic, 0, 5, TwoThreads());
       for (int64_t row = 0; row < 5; ++row) {
         for (int64_t n = 0; n < 33; ++n) {
           EXPECT_EQ(std::isfinite(y[row * 33 + n]), row != 2 && row != 4) << row << " " << n;
@@ -408,6 +399,18 @@ TEST(LinearTest, LesserProcessorsKeepTactics) {
     for (const LinearTactic& tactic : LinearTactics(problem, generic)) {
       EXPECT_EQ(tactic.kernel.substr(0, 7), "generic");
     }
+  }
+}
+
+// A float32 engine keeps its activations to 16 bits in integer layers.
+TEST(LinearTest, Float32EnginesGetNoEightBitActivations) {
+  for (auto kind : {kInt8, kInt4}) {
+    LinearProblem problem = Quantized(kind, 0, 64, 64);
+    problem.dtype = DType::kFloat32;
+    const std::vector<LinearTactic> tactics = LinearTactics(problem, HostCpuFeatures());
+    EXPECT_GE(tactics.size(), 2u);
+    for (const LinearTactic& tactic : tactics) EXPECT_EQ(tactic.numerics, "int16_activations_g32");
+    ExpectNearReference(problem, 7, {});
   }
 }
 
