@@ -115,8 +115,8 @@ TRIREME_ALWAYS_INLINE void DotQuads(const __m256i (&weights)[kVectors], const st
     TRIREME_UNROLL for (int j = 0; j < kVectors; ++j) {
       const __m256i w_even = _mm256_and_si256(weights[j], low_bytes);
       const __m256i w_odd = _mm256_srli_epi16(weights[j], 8);
-      const __m256i products = _mm256_add_epi32(_mm256_madd_epi16(w_even, even),
-                                                _mm256_madd_epi16(w_odd, odd));
+      const __m256i products =
+          _mm256_add_epi32(_mm256_madd_epi16(w_even, even), _mm256_madd_epi16(w_odd, odd));
       sums[r][j] = _mm256_add_epi32(sums[r][j], products);
     }
   }

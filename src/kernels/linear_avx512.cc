@@ -229,8 +229,7 @@ void IntegerTile(const LinearTile& t) {
     return;
   }
   for (int64_t k = t.k_begin; k < t.k_end; k += t.weight_group) {
-    const std::byte* scales =
-        t.block + k / t.weight_group * (kScaleBytes + x_groups * kGroupBytes);
+    const std::byte* scales = t.block + k / t.weight_group * (kScaleBytes + x_groups * kGroupBytes);
     const std::byte* w = scales + kScaleBytes;
     const int64_t first = k / kActivationGroup;
     const int64_t left = (t.k_end - k) / kActivationGroup;
@@ -384,17 +383,17 @@ LinearVariant FmaVariant(const char* name, WeightLayout layout, int block_n, Ker
 }
 
 LinearVariant BFloat16Variant(const char* name, int block_n, KernelVariant* log) {
-  return {.name = name,
-          .numerics = kBFloat16Numerics,
-          .layout = WeightLayout::kBFloat16Pairs,
-          .activation = ActivationFormat::kBFloat16,
-          .block_n = block_n,
-          .max_rows = block_n == 64 ? 6 : 12,
-          .micro = block_n == 64 ? Tiles6<BFloat16Tiles<4>::Tile>()
-                                 : Tiles12<BFloat16Tiles<2>::Tile>(),
-          .convert = ConvertRowBFloat16,
-          .epilogue = Finish,
-          .log = log};
+  return {
+      .name = name,
+      .numerics = kBFloat16Numerics,
+      .layout = WeightLayout::kBFloat16Pairs,
+      .activation = ActivationFormat::kBFloat16,
+      .block_n = block_n,
+      .max_rows = block_n == 64 ? 6 : 12,
+      .micro = block_n == 64 ? Tiles6<BFloat16Tiles<4>::Tile>() : Tiles12<BFloat16Tiles<2>::Tile>(),
+      .convert = ConvertRowBFloat16,
+      .epilogue = Finish,
+      .log = log};
 }
 
 template <bool kInt4, bool kInt16>

@@ -136,11 +136,11 @@ struct LayerShape {
 };
 
 constexpr LayerShape kLayers[] = {
-    {"qwen2_0.5b.qkv", 1152, 896, false},        {"qwen2_0.5b.o", 896, 896, false},
-    {"qwen2_0.5b.gate_up", 9728, 896, true},     {"qwen2_0.5b.down", 896, 4864, false},
-    {"qwen2_0.5b.lm_head", 151936, 896, false},  {"llama_1b.qkv", 3072, 2048, false},
-    {"llama_1b.o", 2048, 2048, false},           {"llama_1b.gate_up", 16384, 2048, true},
-    {"llama_1b.down", 2048, 8192, false},        {"llama_1b.lm_head", 128256, 2048, false},
+    {"qwen2_0.5b.qkv", 1152, 896, false},       {"qwen2_0.5b.o", 896, 896, false},
+    {"qwen2_0.5b.gate_up", 9728, 896, true},    {"qwen2_0.5b.down", 896, 4864, false},
+    {"qwen2_0.5b.lm_head", 151936, 896, false}, {"llama_1b.qkv", 3072, 2048, false},
+    {"llama_1b.o", 2048, 2048, false},          {"llama_1b.gate_up", 16384, 2048, true},
+    {"llama_1b.down", 2048, 8192, false},       {"llama_1b.lm_head", 128256, 2048, false},
 };
 
 struct Format {
@@ -171,8 +171,8 @@ void RegisterAll() {
           const std::string name = std::string("linear/") + layer.name + "/" + format.name + "/" +
                                    tactic.kernel + "/rows:" + std::to_string(rows);
           const Case c{problem, tactic, rows};
-          benchmark::RegisterBenchmark(
-              name.c_str(), [c](benchmark::State& state) { RunCase(state, c); })
+          benchmark::RegisterBenchmark(name.c_str(),
+                                       [c](benchmark::State& state) { RunCase(state, c); })
               ->UseManualTime()
               ->Unit(benchmark::kMicrosecond);
         }

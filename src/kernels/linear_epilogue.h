@@ -21,7 +21,8 @@ TRIREME_ALWAYS_INLINE typename V::F ApplyGate(typename V::F x) {
 
 // One vector of y: scale, then bias, then the gate, then the residual.
 template <typename V, GatedActivation kGated>
-TRIREME_ALWAYS_INLINE void FinishVector(const LinearEpilogue& e, int64_t row, int64_t n, int count) {
+TRIREME_ALWAYS_INLINE void FinishVector(const LinearEpilogue& e, int64_t row, int64_t n,
+                                        int count) {
   using F = typename V::F;
   const float* accumulators = e.accumulators + row * e.block_n + n;
   F y = V::Load(accumulators);

@@ -96,8 +96,7 @@ void IntegerTile(const LinearTile& t) {
   for (int64_t begin = t.k_begin; begin < t.k_end;) {
     const int64_t weight_group = begin / t.weight_group;
     const int64_t end = std::min(t.k_end, (weight_group + 1) * t.weight_group);
-    const std::byte* group =
-        t.block + weight_group * (kBlockN * 4 + t.weight_group * kValueBytes);
+    const std::byte* group = t.block + weight_group * (kBlockN * 4 + t.weight_group * kValueBytes);
     const float* scales = reinterpret_cast<const float*>(group);
     const uint8_t* w = reinterpret_cast<const uint8_t*>(group + kBlockN * 4);
     w -= weight_group * t.weight_group * kValueBytes;

@@ -237,10 +237,10 @@ constexpr auto kInt4 = WeightQuant::Kind::kInt4;
 // One of each kind of weight.
 std::vector<LinearProblem> Kinds(int64_t out, int64_t in,
                                  GatedActivation gated = GatedActivation::kNone) {
-  return {Problem(DType::kFloat32, out, in, gated),   Problem(DType::kFloat16, out, in, gated),
-          Problem(DType::kBFloat16, out, in, gated),  Quantized(kInt8, 0, out, in, gated),
-          Quantized(kInt8, 64, out, in, gated),       Quantized(kInt4, 0, out, in, gated),
-          Quantized(kInt4, 128, out, in, gated),      Quantized(kInt4, 32, out, in, gated)};
+  return {Problem(DType::kFloat32, out, in, gated),  Problem(DType::kFloat16, out, in, gated),
+          Problem(DType::kBFloat16, out, in, gated), Quantized(kInt8, 0, out, in, gated),
+          Quantized(kInt8, 64, out, in, gated),      Quantized(kInt4, 0, out, in, gated),
+          Quantized(kInt4, 128, out, in, gated),     Quantized(kInt4, 32, out, in, gated)};
 }
 
 std::string Describe(const LinearProblem& problem, const LinearTactic& tactic, int64_t rows) {
@@ -448,14 +448,17 @@ TEST(LinearTest, RefusesToPackWrongTensors) {
   const TensorView scale_view = scales.view();
   EXPECT_TRUE(PackLinear(problem, layout, weight.view(), &scale_view, packed).ok());
   EXPECT_FALSE(PackLinear(problem, layout, weight.view(), nullptr, packed).ok());
-  EXPECT_FALSE(PackLinear(problem, layout, HostTensor(DType::kInt4, {8, 32}).view(), &scale_view,
-                          packed).ok());
-  EXPECT_FALSE(PackLinear(problem, layout, HostTensor(DType::kInt8, {8, 64}).view(), &scale_view,
-                          packed).ok());
+  EXPECT_FALSE(
+      PackLinear(problem, layout, HostTensor(DType::kInt4, {8, 32}).view(), &scale_view, packed)
+          .ok());
+  EXPECT_FALSE(
+      PackLinear(problem, layout, HostTensor(DType::kInt8, {8, 64}).view(), &scale_view, packed)
+          .ok());
   const TensorView few_scales = {DType::kFloat32, {8, 1}, scale_view.data};
   EXPECT_FALSE(PackLinear(problem, layout, weight.view(), &few_scales, packed).ok());
   EXPECT_FALSE(PackLinear(problem, layout, weight.view(), &scale_view,
-                          std::span(packed).first(packed.size() - 1)).ok());
+                          std::span(packed).first(packed.size() - 1))
+                   .ok());
 }
 
 }  // namespace
