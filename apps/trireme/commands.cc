@@ -9,8 +9,10 @@ namespace trireme::cli {
 
 std::span<const Command> Commands() {
   static constexpr std::array kCommands = {
+      Command{"convert", "convert a Hugging Face folder to a checkpoint", RunConvert},
       Command{"build", "compile a checkpoint into an engine", RunBuild},
       Command{"run", "generate text with an engine", RunRun},
+      Command{"tokenize", "text to token ids and back", RunTokenize},
   };
   return kCommands;
 }
