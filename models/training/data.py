@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Token arrays and batch makers of the demo model's training; one thread per object."""
+
 import numpy as np
 import torch
 
 from model import IGNORE
 
-PAD = 2
+EOS, BOS, PAD = 0, 1, 2
+SPECIALS = ["<|endoftext|>", "<|startoftext|>", "<|pad|>"]
 
 
 class Data:
@@ -20,7 +22,7 @@ class Data:
 
 
 def pack(documents, length, rng, open_rows=16):
-    """Packs whole documents, in random order, into rows of `length` tokens; the rest of a row is PAD.
+    """Packs whole documents, in random order, into rows of `length` tokens; the rest is PAD.
 
     Rows begin with a story's beginning, as prompts do. A document longer than a row is cut.
     """
@@ -29,7 +31,11 @@ def pack(documents, length, rng, open_rows=16):
     for index in rng.permutation(len(documents)):
         document = documents[index][:length]
         fits = [i for i in range(open_rows) if free[i] >= len(document)]
-        target = min(fits, key=lambda i: free[i]) if fits else min(range(open_rows), key=lambda i: free[i])
+        target = (
+            min(fits, key=lambda i: free[i])
+            if fits
+            else min(range(open_rows), key=lambda i: free[i])
+        )
         if not fits:
             done.append(rows[target])
             rows[target], free[target] = [], length
@@ -39,7 +45,7 @@ def pack(documents, length, rng, open_rows=16):
     out = np.full((len(done), length), PAD, np.int64)
     for row, parts in zip(out, done):
         flat = np.concatenate(parts)
-        row[:len(flat)] = flat
+        row[: len(flat)] = flat
     return out[rng.permutation(len(out))]
 
 
@@ -55,7 +61,7 @@ class PackedRows:
         while count:
             if self.position == len(self.rows):
                 self.rows, self.position = pack(self.documents, self.length, self.rng), 0
-            part = self.rows[self.position:self.position + count]
+            part = self.rows[self.position : self.position + count]
             self.position += len(part)
             count -= len(part)
             out.append(part)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Llama decoder of the demo model in plain PyTorch: training forward pass, cached decoding, checkpoints, evaluation."""
+"""The demo model's Llama decoder in plain PyTorch: training, decoding, checkpoints, scores."""
+
 import dataclasses
 import math
 
@@ -64,8 +65,10 @@ class Block(nn.Module):
         """x [B, T, hidden] -> q [B, heads, T, head_dim], k and v [B, kv_heads, T, head_dim]."""
         batch, length, _ = x.shape
         x = self.input_layernorm(x)
-        q, k, v = (p(x).view(batch, length, -1, self.c.head_dim).transpose(1, 2)
-                   for p in (self.q_proj, self.k_proj, self.v_proj))
+        q, k, v = (
+            p(x).view(batch, length, -1, self.c.head_dim).transpose(1, 2)
+            for p in (self.q_proj, self.k_proj, self.v_proj)
+        )
         return rotate(q, cos, sin), rotate(k, cos, sin), v
 
     def finish(self, x, attended):
@@ -86,7 +89,7 @@ class Block(nn.Module):
         """One token per row; cache [2, B, kv_heads, context, head_dim] is written at `position`."""
         q, k, v = self.project(x, cos, sin)
         cache[0, :, :, position], cache[1, :, :, position] = k[:, :, 0], v[:, :, 0]
-        keys, values = cache[0, :, :, :position + 1], cache[1, :, :, :position + 1]
+        keys, values = cache[0, :, :, : position + 1], cache[1, :, :, : position + 1]
         q = q.view(x.shape[0], self.c.kv_heads, -1, self.c.head_dim)
         weights = (q @ keys.transpose(2, 3) / math.sqrt(self.c.head_dim)).float().softmax(-1)
         return self.finish(x, (weights.to(values.dtype) @ values).reshape(x.shape[0], 1, -1))
@@ -99,18 +102,22 @@ class Llama(nn.Module):
         self.embed = nn.Embedding(c.vocab, c.hidden)
         self.blocks = nn.ModuleList(Block(c) for _ in range(c.layers))
         self.norm = RmsNorm(c.hidden, c.eps)
-        angles = torch.arange(c.context)[:, None] * c.theta ** -(torch.arange(0, c.head_dim, 2) / c.head_dim)
+        angles = torch.arange(c.context)[:, None] * c.theta ** -(
+            torch.arange(0, c.head_dim, 2) / c.head_dim
+        )
         self.register_buffer("cos", angles.cos(), persistent=False)
         self.register_buffer("sin", angles.sin(), persistent=False)
         for name, p in self.named_parameters():
             if p.dim() == 2:
                 # Residual outputs start smaller so that depth does not grow the stream's variance.
-                scale = 1 / math.sqrt(2 * c.layers) if "o_proj" in name or "down_proj" in name else 1
+                scale = (
+                    1 / math.sqrt(2 * c.layers) if "o_proj" in name or "down_proj" in name else 1
+                )
                 nn.init.normal_(p, std=0.02 * scale)
         self.fast_blocks, self.fast_loss = None, None
 
     def compile(self):
-        """Compiles one block and the head; all blocks share the compiled code, which keeps the start short."""
+        """Compiles one block and the head; all blocks share the compiled code."""
         self.fast_blocks = [torch.compile(b, dynamic=False) for b in self.blocks]
         self.fast_loss = torch.compile(hard_loss, dynamic=False)
 
@@ -118,7 +125,7 @@ class Llama(nn.Module):
         x = F.dropout(self.embed(tokens), self.c.dropout, self.training)
         if torch.is_autocast_enabled(tokens.device.type):
             x = x.to(torch.get_autocast_dtype(tokens.device.type))
-        cos, sin = self.cos[:tokens.shape[1]], self.sin[:tokens.shape[1]]
+        cos, sin = self.cos[: tokens.shape[1]], self.sin[: tokens.shape[1]]
         for block in self.fast_blocks if self.training and self.fast_blocks else self.blocks:
             x = block(x, cos, sin)
         return self.norm(x)
@@ -149,7 +156,10 @@ def hard_loss(hidden, head, labels):
 
 
 def save(path, model, weights=None):
-    state = {k: v.detach().to(torch.bfloat16).cpu() for k, v in (weights or dict(model.named_parameters())).items()}
+    state = {
+        k: v.detach().to(torch.bfloat16).cpu()
+        for k, v in (weights or dict(model.named_parameters())).items()
+    }
     torch.save({"config": dataclasses.asdict(model.c), "weights": state}, path)
 
 
@@ -164,31 +174,38 @@ def load(path, device="cpu"):
 def evaluate(model, data, device, batch_tokens=32768):
     """NLL over the validation documents; see bits_per_byte in the model card for the method.
 
-    Every document starts with BOS, which is not scored; its text and EOS are. A document longer than the context is
-    read in windows that overlap by half, and each token is scored once, with at least half a context before it.
+    Every document starts with BOS, which is not scored; its text and EOS are. A document longer
+    than the context is read in windows that overlap by half, and each token is scored once, with
+    at least half a context before it.
     """
     model.eval()
     context, nll, count = model.c.context, 0.0, 0
     windows = []  # (tokens, first scored target)
     for document in data.documents("valid"):
-        windows.append((document[:context + 1], 0))
+        windows.append((document[: context + 1], 0))
         for start in range(context // 2, len(document) - 1 - context // 2, context // 2):
-            windows.append((document[start:start + context + 1], context // 2))
+            windows.append((document[start : start + context + 1], context // 2))
     windows.sort(key=lambda w: len(w[0]))
     while windows:
         longest = len(windows[-1][0])
-        batch = windows[-max(1, batch_tokens // longest):]
-        del windows[-len(batch):]
+        batch = windows[-max(1, batch_tokens // longest) :]
+        del windows[-len(batch) :]
         tokens = torch.zeros(len(batch), longest, dtype=torch.long)
         labels = torch.full((len(batch), longest - 1), IGNORE)
         for i, (document, first) in enumerate(batch):
             row = torch.from_numpy(document.astype("int64"))
-            tokens[i, :len(row)] = row
-            labels[i, first:len(row) - 1] = row[first + 1:]
+            tokens[i, : len(row)] = row
+            labels[i, first : len(row) - 1] = row[first + 1 :]
         logits = model.logits(tokens[:, :-1].to(device)).float()
-        nll += F.cross_entropy(logits.flatten(0, 1), labels.flatten().to(device), ignore_index=IGNORE,
-                               reduction="sum").item()
+        nll += F.cross_entropy(
+            logits.flatten(0, 1), labels.flatten().to(device), ignore_index=IGNORE, reduction="sum"
+        ).item()
         count += int((labels != IGNORE).sum())
     model.train()
-    return {"nll": nll, "tokens": count, "bpb": nll / math.log(2) / data.valid_bytes,
-            "ppl_token": math.exp(nll / count), "ppl_byte": math.exp(nll / data.valid_bytes)}
+    return {
+        "nll": nll,
+        "tokens": count,
+        "bpb": nll / math.log(2) / data.valid_bytes,
+        "ppl_token": math.exp(nll / count),
+        "ppl_byte": math.exp(nll / data.valid_bytes),
+    }

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Muon for the matrices of the blocks, AdamW for the rest, and an average of the weights over time."""
+"""Muon for the matrices of the blocks, AdamW for the rest, and a running average of the weights."""
+
 import torch
 
 
@@ -18,7 +19,7 @@ def orthogonalize(g, steps=5):
 
 
 class Muon:
-    """Momentum with orthogonalised updates, scaled to the usual size of AdamW's updates so both share a rate."""
+    """Momentum with orthogonalised updates, scaled like AdamW's so that both share a rate."""
 
     def __init__(self, parameters, momentum=0.95):
         self.momentum = momentum
@@ -42,11 +43,17 @@ class Muon:
 class Optimizer:
     def __init__(self, model, kind, rate, decay):
         self.rate, self.decay = rate, decay
-        matrices = [p for n, p in model.named_parameters() if p.dim() == 2 and n.startswith("blocks")]
-        rest = [p for n, p in model.named_parameters() if not (p.dim() == 2 and n.startswith("blocks"))]
+        matrices = [
+            p for n, p in model.named_parameters() if p.dim() == 2 and n.startswith("blocks")
+        ]
+        rest = [
+            p for n, p in model.named_parameters() if not (p.dim() == 2 and n.startswith("blocks"))
+        ]
         self.muon = Muon(matrices) if kind == "muon" else None
-        groups = [{"params": [p for p in rest if p.dim() == 2], "weight_decay": 0.1},
-                  {"params": [p for p in rest if p.dim() == 1], "weight_decay": 0.0}]
+        groups = [
+            {"params": [p for p in rest if p.dim() == 2], "weight_decay": 0.1},
+            {"params": [p for p in rest if p.dim() == 1], "weight_decay": 0.0},
+        ]
         if not self.muon:
             groups.append({"params": matrices, "weight_decay": decay})
         self.adam = torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.95), fused=matrices[0].is_cuda)

@@ -8,7 +8,9 @@ here=$(dirname "$0")
 mkdir -p "$out"
 export OMP_NUM_THREADS=1 TORCHINDUCTOR_COMPILE_THREADS=2 PYTHONUNBUFFERED=1
 for item in "$@"; do
-    python3 "$here/train.py" "${item%%:*}" --seed "$([[ $item == *:* ]] && echo "${item#*:}" || echo 1)" \
+    seed=1
+    [[ $item == *:* ]] && seed=${item#*:}
+    python3 "$here/train.py" "${item%%:*}" --seed "$seed" \
         --data "$data" --out "$out" --budget-s "$budget" >"$out/${item/:/_}.log" 2>&1 &
 done
 wait

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Trains one recipe of the demo model and writes its best weights and its curve (a CUDA GPU, or --device cpu to try).
+"""Trains one recipe and writes its best weights and its curve (a CUDA GPU, or --device cpu to try).
 
-A recipe mixes two sources: packed whole TinyStories, and windows of the older books. `mix` gives the share of TinyStories
-rows over the run's progress, linear between its points.
+A recipe mixes two sources: packed whole TinyStories, and windows of the older books. `mix` gives
+the share of TinyStories rows over the run's progress, linear between its points.
 """
+
 import argparse
 import dataclasses
 import json
@@ -21,12 +22,19 @@ from optimizer import Average, Optimizer
 RISING = ((0.0, 0.03), (0.6, 0.05), (0.8, 0.3), (1.0, 0.5))
 STUDENTS = {2048: (256, 12, 4, 2, 768), 4096: (256, 10, 4, 2, 768), 8192: (256, 9, 4, 2, 768)}
 TEACHER = (512, 8, 8, 8, 1408)
+FINAL = (256, 8, 4, 2, 1024)
+
+
+def late_rise(start, end):
+    """A mix that holds `start` for three fifths of the run and then rises to `end`."""
+    return (0.0, start), (0.6, start), (1.0, end)
 
 
 @dataclasses.dataclass
 class Recipe:
     vocab: int = 2048
-    shape: tuple = ()  # hidden, layers, heads, kv_heads, intermediate; empty: the student of this vocabulary
+    # hidden, layers, heads, kv_heads, intermediate; empty: STUDENTS' shape for this vocabulary
+    shape: tuple = ()
     dropout: float = 0.1
     optimizer: str = "muon"
     rate: float = 3e-3
@@ -51,8 +59,25 @@ RECIPES = {
     "rising_wide": Recipe(shape=(384, 5, 6, 2, 1024)),
     "more_tiny": Recipe(mix=((0.0, 0.1), (0.6, 0.1), (1.0, 1.0)), dropout=0.15),
     "teacher": Recipe(shape=TEACHER, dropout=0.2, rate=2e-3, decay=0.5),
-    "teacher_dropout": Recipe(shape=TEACHER, dropout=0.3, rate=2e-3, decay=1.0,
-                              mix=((0.0, 0.1), (0.6, 0.1), (1.0, 1.0))),
+    "teacher_dropout": Recipe(
+        shape=TEACHER, dropout=0.3, rate=2e-3, decay=1.0, mix=((0.0, 0.1), (0.6, 0.1), (1.0, 1.0))
+    ),
+    # The second stage: teachers that differ in regularisation, and the student to distil into.
+    "teacher_a": Recipe(
+        8192, TEACHER, 0.20, rate=2e-3, decay=0.5, tokens=110e6, mix=late_rise(0.04, 0.35)
+    ),
+    "teacher_b": Recipe(
+        8192, TEACHER, 0.25, rate=2e-3, decay=0.5, tokens=110e6, mix=late_rise(0.04, 0.40)
+    ),
+    "teacher_c": Recipe(
+        8192, TEACHER, 0.30, rate=2e-3, decay=0.8, tokens=110e6, mix=late_rise(0.05, 0.50)
+    ),
+    "student": Recipe(8192, FINAL, 0.15, tokens=120e6, mix=late_rise(0.03, 0.30)),
+    # The third stage: one more teacher, for the second round of distillation.
+    "teacher_d": Recipe(
+        8192, TEACHER, 0.25, rate=2e-3, decay=0.5, tokens=124e6, mix=late_rise(0.04, 0.20)
+    ),
+    "smoke8k": Recipe(8192, (64, 2, 4, 2, 128), tokens=3e4, rows=2),
     "smoke": Recipe(shape=(64, 2, 4, 2, 128), tokens=3e4, rows=2),
 }
 
@@ -86,7 +111,8 @@ class Run:
         self.step_tokens = recipe.rows * context
         self.curve, self.best, self.tiny_rows = [], None, 0
         if device == "cuda":
-            torch._dynamo.config.suppress_errors = True  # slower beats not at all on a borrowed GPU
+            # A compiler error then costs speed, not the run.
+            torch._dynamo.config.suppress_errors = True
             self.model.compile()
 
     def batch(self, progress):
@@ -94,22 +120,34 @@ class Run:
         wanted = share_at(self.recipe.mix, progress) * rows
         tiny = int(wanted) + int(self.rng.random() < wanted % 1)
         self.tiny_rows += tiny
-        return split(np.concatenate((self.tiny.take(tiny), self.books.take(rows - tiny))), self.device)
+        return split(
+            np.concatenate((self.tiny.take(tiny), self.books.take(rows - tiny))), self.device
+        )
 
     def mark(self, step, progress, started):
         self.average.swap()
         scores = m.evaluate(self.model, self.data, self.device)
         if self.best is None or scores["bpb"] < self.best[0]:
-            self.best = (scores["bpb"], {n: p.detach().to(torch.bfloat16).cpu()
-                                         for n, p in self.model.named_parameters()})
+            self.best = (
+                scores["bpb"],
+                {n: p.detach().to(torch.bfloat16).cpu() for n, p in self.model.named_parameters()},
+            )
         self.average.swap()
-        self.curve.append({"step": step, "progress": round(progress, 4), "tokens": step * self.step_tokens,
-                           "tiny_rows": self.tiny_rows, "seconds": round(time.time() - started, 1),
-                           "train_loss": round(self.loss.item(), 4), "bpb": round(scores["bpb"], 5),
-                           "ppl_token": round(scores["ppl_token"], 4)})
+        self.curve.append(
+            {
+                "step": step,
+                "progress": round(progress, 4),
+                "tokens": step * self.step_tokens,
+                "tiny_rows": self.tiny_rows,
+                "seconds": round(time.time() - started, 1),
+                "train_loss": round(self.loss.item(), 4),
+                "bpb": round(scores["bpb"], 5),
+                "ppl_token": round(scores["ppl_token"], 4),
+            }
+        )
 
     def train(self, budget_s, name):
-        """Trains for the recipe's tokens; if `budget_s` would not do, the schedules hurry so that they still end."""
+        """Trains for the recipe's tokens; if `budget_s` is short, the schedules hurry."""
         self.model.train()
         step, progress, mark, started = 0, 0.0, 0.1, time.time()
         while progress < 1:
@@ -123,7 +161,9 @@ class Run:
             if step == 3:
                 self.loss.item()
                 started = time.time()  # compilation is not training time
-            progress = min(1.0, max(step / self.steps, (time.time() - started) / budget_s if step > 3 else 0))
+            progress = min(
+                1.0, max(step / self.steps, (time.time() - started) / budget_s if step > 3 else 0)
+            )
             if progress >= mark:
                 self.mark(step, progress, started)
                 print(name, json.dumps(self.curve[-1]), flush=True)
@@ -133,7 +173,9 @@ class Run:
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("recipe", choices=RECIPES)
-    parser.add_argument("--data", type=pathlib.Path, required=True, help="folder of prepare.py's output")
+    parser.add_argument(
+        "--data", type=pathlib.Path, required=True, help="folder of prepare.py's output"
+    )
     parser.add_argument("--out", type=pathlib.Path, required=True)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--budget-s", type=float, default=1e9)
@@ -145,8 +187,15 @@ def main():
     run.train(args.budget_s, name)
     args.out.mkdir(parents=True, exist_ok=True)
     m.save(args.out / f"{name}.pt", run.model, run.best[1])
-    record = {"name": name, "recipe": dataclasses.asdict(recipe), "seed": args.seed, "best_bpb": run.best[0],
-              "parameters": run.model.num_parameters(), "steps_planned": run.steps, "curve": run.curve}
+    record = {
+        "name": name,
+        "recipe": dataclasses.asdict(recipe),
+        "seed": args.seed,
+        "best_bpb": run.best[0],
+        "parameters": run.model.num_parameters(),
+        "steps_planned": run.steps,
+        "curve": run.curve,
+    }
     (args.out / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
 
 
