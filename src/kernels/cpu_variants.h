@@ -6,12 +6,14 @@
 #include <cstdint>
 
 #include "kernels/activation.h"
+#include "kernels/attention_tile.h"
 #include "kernels/elementwise.h"
 #include "kernels/embedding.h"
 #include "kernels/layer_norm.h"
 #include "kernels/paged_attention.h"
 #include "kernels/rms_norm.h"
 #include "kernels/rope_kv_write.h"
+#include "kernels/sampling_passes.h"
 #include "kernels/variant_log.h"
 
 namespace trireme::kernels {
@@ -30,6 +32,24 @@ struct RowKernels {
 extern const RowKernels kAvx2RowKernels;
 extern const RowKernels kAvx512RowKernels;
 const RowKernels& RowKernelsFor(Isa isa);
+
+// Attention over a cache of one dtype, for one instruction set; the arrays hold float32, float16,
+// bfloat16.
+struct AttentionKernels {
+  void (*run_tile)(const PagedAttentionParams&, const AttentionTile&);
+  void (*run_span)(const PagedAttentionParams&, const AttentionTile&, int64_t span, float* record);
+  void (*join)(const PagedAttentionParams&, const AttentionTile&, const float* records);
+};
+extern const AttentionKernels kAvx2AttentionKernels[3];
+extern const AttentionKernels kAvx512AttentionKernels[3];
+
+// Of float32, float16, bfloat16 caches; for head_dim a multiple of 16. Token rows [begin, end).
+using RopeKvWriteFn = void (*)(const RopeKvWriteParams&, int64_t begin, int64_t end);
+extern const RopeKvWriteFn kAvx2RopeKvWrite[3];
+extern const RopeKvWriteFn kAvx512RopeKvWrite[3];
+
+extern const SamplingKernels kAvx2SamplingKernels;
+extern const SamplingKernels kAvx512SamplingKernels;
 
 // Token rows [begin, end) of the step.
 void RopeKvWriteTokensGeneric(const RopeKvWriteParams& params, int64_t begin, int64_t end);
