@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // trireme build: a checkpoint becomes an engine. Replaces trtllm-build and the older build.py.
-#include <chrono>
 #include <fmt/core.h>
+#include <chrono>
 
 #include <array>
 
@@ -26,7 +26,8 @@ struct Flags {
 
 void AddInputs(CommandLine& line, Flags& flags) {
   BuildOptions& o = flags.options;
-  line.Add("--checkpoint_dir", o.checkpoint_dir, "checkpoint directory made by convert or quantize");
+  line.Add("--checkpoint_dir", o.checkpoint_dir,
+           "checkpoint directory made by convert or quantize");
   line.Add("--model_config", o.model_config,
            "instead of a checkpoint: a config.json alone; the engine's weights are drawn from "
            "N(0, 0.02) when it is loaded (for benchmarks)");
@@ -37,15 +38,18 @@ void AddInputs(CommandLine& line, Flags& flags) {
   line.Add("--pp_size", o.pp_size, "pipeline-parallel ways, with --model_config only");
   line.Add("--weight_only_precision", o.weight_only_precision,
            "int8 or int4, with --model_config only; a checkpoint is quantized by convert");
-  line.Add("--group_size", o.group_size, "int4 with --model_config: values per scale, 0 per channel");
+  line.Add("--group_size", o.group_size,
+           "int4 with --model_config: values per scale, 0 per channel");
   line.Add("--input_timing_cache", o.input_timing_cache, "tactic timings to start from");
-  line.Add("--output_timing_cache", o.output_timing_cache, "where to keep them, in the output folder");
+  line.Add("--output_timing_cache", o.output_timing_cache,
+           "where to keep them, in the output folder");
   line.Add("--log_level", flags.log_level, "verbosity: debug, info, warning, error");
   line.Add("--profiling_verbosity", o.profiling_verbosity,
            "recorded in config.json: layer_names_only, detailed or none");
   line.AddSwitch("--dry_run", o.dry_run, "do everything but write the weights");
-  line.AddSwitch("--visualize_network", o.visualize_network,
-                 "write the network before and after the passes as DOT, and SVG where dot is found");
+  line.AddSwitch(
+      "--visualize_network", o.visualize_network,
+      "write the network before and after the passes as DOT, and SVG where dot is found");
 }
 
 void AddLimits(CommandLine& line, BuildLimits& limits) {
@@ -92,9 +96,10 @@ constexpr std::pair<const char*, const char*> kNoEffect[] = {
 };
 
 void AddPlugins(CommandLine& line, Flags& flags) {
-  line.Add("--gpt_attention_plugin", flags.gpt_attention_plugin,
-           "dtype of attention and, unless --gemm_plugin names one, of the engine: float32, float16, "
-           "bfloat16, auto (the checkpoint's)");
+  line.Add(
+      "--gpt_attention_plugin", flags.gpt_attention_plugin,
+      "dtype of attention and, unless --gemm_plugin names one, of the engine: float32, float16, "
+      "bfloat16, auto (the checkpoint's)");
   line.Add("--gemm_plugin", flags.gemm_plugin,
            "dtype of the engine: float32, float16, bfloat16, auto (the checkpoint's) or disable");
   line.Add("--kv_cache_dtype", flags.options.kv_dtype,
@@ -165,9 +170,9 @@ int RunBuild(std::span<const std::string> arguments) {
     });
   }
   if (!status.ok()) return Fail(kName, status);
-  const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(
-                           std::chrono::steady_clock::now() - begin)
-                           .count();
+  const auto seconds =
+      std::chrono::duration_cast<std::chrono::seconds>(std::chrono::steady_clock::now() - begin)
+          .count();
   const int ranks = flags.options.tp_size * flags.options.pp_size;
   fmt::print("Total time of building all {} engines: {:02}:{:02}:{:02}\n", ranks, seconds / 3600,
              seconds / 60 % 60, seconds % 60);

@@ -13,12 +13,15 @@ namespace trireme::cli {
 namespace {
 
 void PrintHelp() {
-  fmt::print("trireme: from a Hugging Face folder to a served endpoint\n\nUsage: trireme COMMAND [flags]\n\n");
+  fmt::print(
+      "trireme: from a Hugging Face folder to a served endpoint\n\nUsage: trireme COMMAND "
+      "[flags]\n\n");
   for (const Command& command : Commands()) {
     fmt::print("  {:14} {}\n", command.name, command.summary);
   }
-  fmt::print("\n  --version      version, commit, processor features, CUDA\n"
-             "\n`trireme COMMAND --help` shows the flags of a command with examples.\n");
+  fmt::print(
+      "\n  --version      version, commit, processor features, CUDA\n"
+      "\n`trireme COMMAND --help` shows the flags of a command with examples.\n");
 }
 
 int UnknownCommand(const std::string& name) {
@@ -31,8 +34,9 @@ int UnknownCommand(const std::string& name) {
       nearest = command.name;
     }
   }
-  fmt::print(stderr, "trireme: unknown command '{}'; did you mean '{}'? `trireme --help` lists all\n",
-             name, nearest);
+  fmt::print(stderr,
+             "trireme: unknown command '{}'; did you mean '{}'? `trireme --help` lists all\n", name,
+             nearest);
   return kExitUsage;
 }
 

@@ -48,9 +48,8 @@ void Progress::Print(int64_t done, int64_t total, bool last) {
   const double rate = static_cast<double>(done) / seconds;
   const double left_s = rate > 0 ? static_cast<double>(total - done) / rate : 0;
   const double share = total > 0 ? static_cast<double>(done) / static_cast<double>(total) : 1.0;
-  const std::string tail =
-      last ? fmt::format("in {:.1f} s", seconds)
-           : fmt::format("{}/s, {:.0f} s left", Amount(rate, unit_), left_s);
+  const std::string tail = last ? fmt::format("in {:.1f} s", seconds)
+                                : fmt::format("{}/s, {:.0f} s left", Amount(rate, unit_), left_s);
   if (!terminal_) {
     fmt::print(stderr, "{}: {} of {}, {}\n", stage_, Amount(static_cast<double>(done), unit_),
                Amount(static_cast<double>(total), unit_), tail);

@@ -66,7 +66,8 @@ void AddFlags(CommandLine& line, Flags& f) {
   line.Add("--engine_dir", f.engine_dir, "engine directory, or one .engine file");
   line.Add("--tokenizer_dir", f.tokenizer_dir, "tokenizer; default: the engine's own");
   line.AddList("--input_text", f.input_text, "prompts; may be repeated");
-  line.Add("--input_file", f.input_file, "prompts from a .csv or .npy of ids, or a .txt, one a line");
+  line.Add("--input_file", f.input_file,
+           "prompts from a .csv or .npy of ids, or a .txt, one a line");
   line.Add("--max_input_length", f.max_input_length,
            "keep the last that many tokens of a prompt; 0: refuse one that is too long");
   line.Add("--max_output_len,--max_new_tokens", f.max_output_len, "new tokens at most")->required();
@@ -82,7 +83,8 @@ void AddFlags(CommandLine& line, Flags& f) {
   f.sampling.top_k = 1;
   line.Add("--top_k", f.sampling.top_k, "sample among that many; 1: greedy; 0: no limit");
   line.Add("--top_p", f.sampling.top_p, "sample among the fewest of that probability; 0: off");
-  line.Add("--min_p", f.sampling.min_p, "drop tokens below that share of the best one's probability");
+  line.Add("--min_p", f.sampling.min_p,
+           "drop tokens below that share of the best one's probability");
   line.Add("--random_seed", f.sampling.seed, "equal seeds repeat");
   line.Add("--repetition_penalty", f.sampling.repetition_penalty, "1: none");
   line.Add("--presence_penalty", f.sampling.presence_penalty, "0: none");
@@ -102,7 +104,8 @@ void AddFlags(CommandLine& line, Flags& f) {
            "write log probabilities, float32 [prompts, new tokens], zero-padded");
   line.Add("--output_cum_log_probs_npy", f.output_cum_log_probs_npy,
            "write their sums, float32 [prompts]");
-  line.AddSwitch("--run_profiling", f.run_profiling, "run once to warm up, then 10 times, and time it");
+  line.AddSwitch("--run_profiling", f.run_profiling,
+                 "run once to warm up, then 10 times, and time it");
   line.Add("--kv_cache_free_gpu_mem_fraction,--kv_cache_free_gpu_memory_fraction",
            f.executor.kv_cache.free_memory_fraction,
            "share of free memory for the KV cache, between 0 and 1");
@@ -344,7 +347,7 @@ class Runner {
   }
 
   // Rows of different lengths as one zero-padded float32 [prompts, longest, width].
-  Status WriteFloats(const std::string& path, std::vector<float> Prompt::* field, int64_t width) {
+  Status WriteFloats(const std::string& path, std::vector<float> Prompt::*field, int64_t width) {
     if (path.empty()) return OkStatus();
     size_t longest = 0;
     for (const Prompt& prompt : prompts_) longest = std::max(longest, (prompt.*field).size());
@@ -366,11 +369,13 @@ class Runner {
       rows.back().insert(rows.back().end(), prompt.output.begin(), prompt.output.end());
       longest = std::max(longest, rows.back().size());
     }
-    if (!flags_.output_csv.empty()) TRIREME_RETURN_IF_ERROR(WriteFile(flags_.output_csv, IdCsv(rows)));
+    if (!flags_.output_csv.empty())
+      TRIREME_RETURN_IF_ERROR(WriteFile(flags_.output_csv, IdCsv(rows)));
     if (flags_.output_npy.empty()) return OkStatus();
     int32_t pad = std::max(0, flags_.end_id);
     if (flags_.end_id == -2 && tokenizer_ != nullptr) pad = tokenizer_->eos_id().value_or(0);
-    HostTensor tensor(DType::kInt32, {static_cast<int64_t>(rows.size()), static_cast<int64_t>(longest)});
+    HostTensor tensor(DType::kInt32,
+                      {static_cast<int64_t>(rows.size()), static_cast<int64_t>(longest)});
     for (size_t i = 0; i < rows.size(); ++i) {
       rows[i].resize(longest, pad);
       std::copy(rows[i].begin(), rows[i].end(), tensor.as<int32_t>() + i * longest);
@@ -381,7 +386,8 @@ class Runner {
   Status WriteOutputs() {
     const int64_t vocab = executor_->Info().model.vocab_size;
     TRIREME_RETURN_IF_ERROR(WriteIds());
-    TRIREME_RETURN_IF_ERROR(WriteFloats(flags_.output_logits_npy, &Prompt::generation_logits, vocab));
+    TRIREME_RETURN_IF_ERROR(
+        WriteFloats(flags_.output_logits_npy, &Prompt::generation_logits, vocab));
     TRIREME_RETURN_IF_ERROR(
         WriteFloats(flags_.output_context_logits_npy, &Prompt::context_logits, vocab));
     TRIREME_RETURN_IF_ERROR(WriteFloats(flags_.output_log_probs_npy, &Prompt::log_probs, 1));
@@ -429,10 +435,13 @@ class Runner {
 
 int RunRun(std::span<const std::string> arguments) {
   Flags flags;
-  CommandLine line(kName, "Generate text with an engine.",
-                   {"trireme run --engine_dir engine --max_output_len 64 --input_text \"Once upon a time\"",
-                    "trireme run --engine_dir engine --max_output_len 64 --chat --input_text \"Hello\" --streaming",
-                    "trireme run --engine_dir engine --max_output_len 32 --input_file ids.csv --output_npy out.npy"});
+  CommandLine line(
+      kName, "Generate text with an engine.",
+      {"trireme run --engine_dir engine --max_output_len 64 --input_text \"Once upon a time\"",
+       "trireme run --engine_dir engine --max_output_len 64 --chat --input_text \"Hello\" "
+       "--streaming",
+       "trireme run --engine_dir engine --max_output_len 32 --input_file ids.csv --output_npy "
+       "out.npy"});
   AddFlags(line, flags);
   AddOthers(line);
   if (const std::optional<int> code = line.Parse(arguments)) return *code;

@@ -45,11 +45,12 @@ struct BuildOptions {
   int num_threads = 0;
   std::string input_timing_cache;
   std::string output_timing_cache = "model.cache";  // relative to output_dir; "": not written
-  bool time_tactics = true;   // false: the kernels' own first guess
-  std::string force_tactic;   // only tactics whose kernel name holds this text; for tests
-  bool run_passes = true;     // false: the network as the family wrote it; for tests
-  bool dry_run = false;       // everything but the weights
-  bool visualize_network = false;  // network.dot before and after the passes, SVG where dot is found
+  bool time_tactics = true;                         // false: the kernels' own first guess
+  std::string force_tactic;  // only tactics whose kernel name holds this text; for tests
+  bool run_passes = true;    // false: the network as the family wrote it; for tests
+  bool dry_run = false;      // everything but the weights
+  bool visualize_network =
+      false;  // network.dot before and after the passes, SVG where dot is found
   std::string profiling_verbosity = "layer_names_only";
   // plugin_config entries as given, recorded in config.json.
   std::map<std::string, std::string> plugin_config;

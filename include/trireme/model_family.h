@@ -46,12 +46,12 @@ class HfConfigView {
 
 // How a checkpoint tensor is cut for tensor parallelism.
 enum class TensorSplit {
-  kNone,        // every rank holds it whole
-  kRows,        // rows (output features) shared out: column parallel
-  kColumns,     // columns (input features) shared out: row parallel
-  kQkvRows,     // rows are [q | k | v]: each shared out by heads, KV heads replicated when too few
-  kEmbedding,   // as use_parallel_embedding and embedding_sharding_dim say
-  kVocabRows,   // rows shared out, padded to a multiple of the ranks
+  kNone,       // every rank holds it whole
+  kRows,       // rows (output features) shared out: column parallel
+  kColumns,    // columns (input features) shared out: row parallel
+  kQkvRows,    // rows are [q | k | v]: each shared out by heads, KV heads replicated when too few
+  kEmbedding,  // as use_parallel_embedding and embedding_sharding_dim say
+  kVocabRows,  // rows shared out, padded to a multiple of the ranks
 };
 
 // One checkpoint tensor. With several sources they are stacked along rows in order.

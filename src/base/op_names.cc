@@ -64,7 +64,8 @@ StatusOr<ActivationKind> ParseActivation(std::string_view name) {
     return ActivationKind::kGeluTanh;
   }
   if (name == "relu") return ActivationKind::kRelu;
-  return Unimplemented("activation '{}' is not supported; known: silu, gelu, gelu_tanh, relu", name);
+  return Unimplemented("activation '{}' is not supported; known: silu, gelu, gelu_tanh, relu",
+                       name);
 }
 
 }  // namespace trireme

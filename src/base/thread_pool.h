@@ -36,9 +36,12 @@ class ThreadPool {
       return;
     }
     using Callable = std::remove_reference_t<Fn>;
-    Run(num_tasks, [](void* callable, int64_t task, int worker) {
-      (*static_cast<Callable*>(callable))(task, worker);
-    }, const_cast<void*>(static_cast<const void*>(&fn)));
+    Run(
+        num_tasks,
+        [](void* callable, int64_t task, int worker) {
+          (*static_cast<Callable*>(callable))(task, worker);
+        },
+        const_cast<void*>(static_cast<const void*>(&fn)));
   }
 
  private:

@@ -164,12 +164,11 @@ class Build {
       TRIREME_RETURN_IF_ERROR(network.Validate().WithContext(pass.name));
     }
     if (options_.visualize_network) TRIREME_RETURN_IF_ERROR(Visualize(network, rank, "after"));
-    TRIREME_ASSIGN_OR_RETURN(
-        compile::Lowered lowered,
-        compile::LowerNetwork(network, config,
-                              {.dtype = dtype_,
-                               .kv_dtype = kv_dtype_,
-                               .synthetic = options_.checkpoint_dir.empty()}));
+    TRIREME_ASSIGN_OR_RETURN(compile::Lowered lowered,
+                             compile::LowerNetwork(network, config,
+                                                   {.dtype = dtype_,
+                                                    .kv_dtype = kv_dtype_,
+                                                    .synthetic = options_.checkpoint_dir.empty()}));
     TRIREME_RETURN_IF_ERROR(compile::ChooseTactics(
         lowered.plan, {.time = options_.time_tactics, .force = options_.force_tactic}, context_,
         cache_, [&](int64_t done, int64_t total) { Report("timing tactics", rank, done, total); }));

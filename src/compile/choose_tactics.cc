@@ -87,9 +87,9 @@ class TimingData {
                                            : Shape{problem.out_features, groups});
     std::fill_n(scales.as<float>(), problem.out_features * groups, 0.001f);
     const TensorView scale_view = scales.view();
-    TRIREME_RETURN_IF_ERROR(kernels::PackLinear(
-        problem, layout, weight.view(), quantized ? &scale_view : nullptr,
-        {packed_.data(), static_cast<size_t>(packed_bytes_)}));
+    TRIREME_RETURN_IF_ERROR(
+        kernels::PackLinear(problem, layout, weight.view(), quantized ? &scale_view : nullptr,
+                            {packed_.data(), static_cast<size_t>(packed_bytes_)}));
     for (int64_t copy = 1; copy < copies_; ++copy) {
       std::copy_n(packed_.data(), packed_bytes_, packed_.data() + copy * stride_);
     }
@@ -110,8 +110,8 @@ double TimeKernel(const LinearKernel& kernel, const LinearTactic& tactic, int64_
                                                                        : problem.out_features / 2;
   AlignedBuffer x(rows * problem.in_features * static_cast<int64_t>(sizeof(float)));
   AlignedBuffer y(rows * out * static_cast<int64_t>(sizeof(float)));
-  AlignedBuffer workspace(kernels::LinearWorkspaceBytes(problem, tactic, rows,
-                                                        context.pool->num_threads()));
+  AlignedBuffer workspace(
+      kernels::LinearWorkspaceBytes(problem, tactic, rows, context.pool->num_threads()));
   auto* values = reinterpret_cast<float*>(x.data());
   std::mt19937 random(2);
   std::normal_distribution<float> normal;
@@ -180,9 +180,9 @@ std::vector<plan::TacticChoice> BestGroup(const std::vector<LinearTactic>& tacti
     std::vector<plan::TacticChoice> choices;
     double score = 0;
     for (size_t profile = 0; profile < std::size(kProfileRows); ++profile) {
-      const size_t winner = *std::min_element(members.begin(), members.end(), [&](size_t a, size_t b) {
-        return times[a][profile] < times[b][profile];
-      });
+      const size_t winner = *std::min_element(
+          members.begin(), members.end(),
+          [&](size_t a, size_t b) { return times[a][profile] < times[b][profile]; });
       score += std::log(times[winner][profile]);
       choices.push_back({kProfileRows[profile], tactics[winner].layout, tactics[winner].kernel,
                          tactics[winner].numerics, times[winner][profile]});
@@ -197,8 +197,7 @@ std::vector<plan::TacticChoice> BestGroup(const std::vector<LinearTactic>& tacti
 
 StatusOr<std::vector<plan::TacticChoice>> Choose(const LinearProblem& problem,
                                                  const TacticOptions& options,
-                                                 kernels::CpuContext& context,
-                                                 TimingCache& cache) {
+                                                 kernels::CpuContext& context, TimingCache& cache) {
   std::vector<LinearTactic> tactics = kernels::LinearTactics(problem, HostCpuFeatures());
   if (!options.force.empty()) {
     std::erase_if(tactics, [&](const LinearTactic& tactic) {

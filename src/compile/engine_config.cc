@@ -141,7 +141,8 @@ StatusOr<BuildLimits> ResolveLimits(const BuildLimits& given, const ModelConfig&
     if (limits.max_input_len > 0 && limits.max_output_len > 0) {
       limits.max_seq_len = limits.max_input_len + limits.max_output_len;
     } else {
-      limits.max_seq_len = config.max_position_embeddings > 0 ? config.max_position_embeddings : 2048;
+      limits.max_seq_len =
+          config.max_position_embeddings > 0 ? config.max_position_embeddings : 2048;
     }
   }
   if (limits.max_input_len == 0) limits.max_input_len = limits.max_seq_len - 1;

@@ -53,8 +53,8 @@ class Lowering {
   plan::Plan& plan() { return lowered_.plan; }
 
   int BufferOf(int value) {
-    const auto [entry, added] = buffer_of_value_.try_emplace(
-        value, static_cast<int>(plan().buffers.size()));
+    const auto [entry, added] =
+        buffer_of_value_.try_emplace(value, static_cast<int>(plan().buffers.size()));
     if (added) {
       const NetworkValue& v = network_.values()[value];
       plan().buffers.push_back(
@@ -115,8 +115,7 @@ class Lowering {
       }
       case OpKind::kAllReduce:
         return Unimplemented("engines of several ranks are not run yet; tp_size must be 1");
-      case OpKind::kAttention:
-        return Internal("attention '{}' was not split", op.name);
+      case OpKind::kAttention: return Internal("attention '{}' was not split", op.name);
       case OpKind::kRopeKvWrite: {
         const AttentionSpec& spec = std::get<AttentionAttrs>(op.attrs).spec;
         plan().num_kv_heads = spec.num_kv_heads;
@@ -138,9 +137,8 @@ class Lowering {
     const size_t branches = attrs.gated ? 2 : 1;
     WeightSources sources;
     sources.linear_launch = index;
-    TRIREME_ASSIGN_OR_RETURN(
-        const WeightQuant quant,
-        QuantOf(config_.quantization, network_.weights()[op.weights[0]].name));
+    TRIREME_ASSIGN_OR_RETURN(const WeightQuant quant,
+                             QuantOf(config_.quantization, network_.weights()[op.weights[0]].name));
     for (size_t i = 0; i < branches; ++i) {
       const std::string& name = network_.weights()[op.weights[i]].name;
       sources.names.push_back(name);
@@ -187,9 +185,10 @@ StatusOr<WeightQuant> QuantOf(const QuantizationConfig& config, const std::strin
     quant.kind = WeightQuant::Kind::kInt4;
     quant.group_size = config.group_size;
   } else {
-    return Unimplemented("checkpoints of quant_algo {} are not built yet; known: W8A16, W4A16, "
-                         "W4A16_AWQ without pre_quant_scale",
-                         algo);
+    return Unimplemented(
+        "checkpoints of quant_algo {} are not built yet; known: W8A16, W4A16, "
+        "W4A16_AWQ without pre_quant_scale",
+        algo);
   }
   return quant;
 }

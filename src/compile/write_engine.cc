@@ -184,7 +184,8 @@ Status WriteEngineFile(const std::string& path, const std::string& config_json,
   }
   TRIREME_ASSIGN_OR_RETURN(
       const std::unique_ptr<EngineFileWriter> writer,
-      EngineFileWriter::Create(path, config_json, plan::PlanToJson(lowered.plan), std::move(table)));
+      EngineFileWriter::Create(path, config_json, plan::PlanToJson(lowered.plan),
+                               std::move(table)));
   if (checkpoint == nullptr) return writer->Finish();
 
   EngineBody body(lowered, *checkpoint, *writer);

@@ -283,9 +283,9 @@ class LaunchBinder {
     const kernels::LinearProblem problem = ProblemOf(launch);
     LinearByRows by_rows;
     for (const plan::TacticChoice& tactic : launch.tactics) {
-      TRIREME_ASSIGN_OR_RETURN(kernels::LinearKernel kernel,
-                               kernels::LinearKernel::Create(
-                                   problem, {tactic.layout, tactic.kernel, tactic.numerics}));
+      TRIREME_ASSIGN_OR_RETURN(
+          kernels::LinearKernel kernel,
+          kernels::LinearKernel::Create(problem, {tactic.layout, tactic.kernel, tactic.numerics}));
       by_rows.kernels.emplace_back(tactic.max_rows, kernel);
     }
     if (by_rows.kernels.empty()) return InvalidArgument("the plan holds no tactic");

@@ -57,8 +57,7 @@ Status CpuSession::Initialise(const SessionOptions& options) {
   program_options.max_seq_len = limits_.max_seq_len;
   program_options.tokens_per_block = block_size;
   program_options.reference_kernels = reference_;
-  TRIREME_ASSIGN_OR_RETURN(program_,
-                           CpuProgram::Bind(plan, weights_, context_, program_options));
+  TRIREME_ASSIGN_OR_RETURN(program_, CpuProgram::Bind(plan, weights_, context_, program_options));
   TRIREME_RETURN_IF_ERROR(AllocateKvCache(options.kv_cache));
   sample_workspace_ =
       AlignedBuffer(kernels::SampleWorkspaceBytes(plan.vocab_size, pool_.num_threads()));
@@ -109,7 +108,8 @@ Status CpuSession::AllocateKvCache(const KvCacheConfig& config) {
   }
   if (blocks < 1) {
     return ResourceExhausted(
-        "no memory for the KV cache: one block takes {} bytes, {} bytes are free and fraction {} of "
+        "no memory for the KV cache: one block takes {} bytes, {} bytes are free and fraction {} "
+        "of "
         "them may be used",
         block_bytes, AvailableMemoryBytes(), fraction);
   }
@@ -183,8 +183,8 @@ Status CpuSession::PackRow(const StepRow& row) {
   for (int i = 0; i < query_len; ++i) positions_.push_back(row.context_len + i);
   context_lens_.push_back(row.context_len);
   cu_query_lens_.push_back(first + query_len);
-  const auto table = slot_block_tables_.begin() +
-                     static_cast<int64_t>(row.slot) * max_blocks_per_seq_;
+  const auto table =
+      slot_block_tables_.begin() + static_cast<int64_t>(row.slot) * max_blocks_per_seq_;
   block_tables_.insert(block_tables_.end(), table, table + max_blocks_per_seq_);
 
   const int begin = static_cast<int>(logit_rows_.size());

@@ -18,7 +18,8 @@ namespace trireme::engine {
 
 class CpuSession : public Session {
  public:
-  static StatusOr<std::unique_ptr<Session>> Load(LoadedEngine engine, const SessionOptions& options);
+  static StatusOr<std::unique_ptr<Session>> Load(LoadedEngine engine,
+                                                 const SessionOptions& options);
 
   const EngineInfo& info() const override { return info_; }
   const SessionLimits& limits() const override { return limits_; }

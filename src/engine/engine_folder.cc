@@ -19,9 +19,10 @@ StatusOr<std::string> RankFileOf(const std::string& path) {
   if (!fs::is_directory(path, error)) return path;
   const std::string rank0 = (fs::path(path) / "rank0.engine").string();
   if (fs::exists(rank0, error)) return rank0;
-  return NotFound("'{}' holds no rank0.engine; make one with `trireme build --checkpoint_dir CHECKPOINT "
-                  "--output_dir {}`",
-                  path, path);
+  return NotFound(
+      "'{}' holds no rank0.engine; make one with `trireme build --checkpoint_dir CHECKPOINT "
+      "--output_dir {}`",
+      path, path);
 }
 
 StatusOr<int> Limit(const json& build_config, const char* key) {
@@ -40,7 +41,8 @@ Status ReadConfig(LoadedEngine& engine) {
   const json config = json::parse(engine.file->config_json(), nullptr, /*allow_exceptions=*/false);
   if (!config.is_object() || !config.contains("pretrained_config") ||
       !config.contains("build_config") || !config["build_config"].is_object()) {
-    return InvalidArgument("the engine's configuration is damaged; build it again with `trireme build`");
+    return InvalidArgument(
+        "the engine's configuration is damaged; build it again with `trireme build`");
   }
   TRIREME_ASSIGN_OR_RETURN(engine.model, ParseCheckpointConfig(config["pretrained_config"].dump()));
   const json& build = config["build_config"];
@@ -75,7 +77,8 @@ StatusOr<LoadedEngine> OpenEngine(const std::string& path) {
   TRIREME_RETURN_IF_ERROR(ReadConfig(engine).WithContext(rank_file));
   if (engine.model.mapping.world_size > 1) {
     return Unimplemented(
-        "'{}' is one of {} ranks; engines of several ranks are not run yet, build with tp_size 1 and "
+        "'{}' is one of {} ranks; engines of several ranks are not run yet, build with tp_size 1 "
+        "and "
         "pp_size 1",
         rank_file, engine.model.mapping.world_size);
   }

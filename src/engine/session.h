@@ -55,10 +55,10 @@ struct StepInput {
 // What a slot must know to sample and stop. Borrowed vectors are copied.
 struct SlotRequest {
   SamplingParams sampling;
-  std::span<const TokenId> prompt;  // counts as seen for the penalties
+  std::span<const TokenId> prompt;     // counts as seen for the penalties
   std::span<const TokenId> generated;  // already generated before a pause, in order
   std::vector<TokenId> end_ids;
-  int max_tokens = 0;               // new tokens in total, those in `generated` included
+  int max_tokens = 0;  // new tokens in total, those in `generated` included
   std::span<const std::vector<TokenId>> bad_words;
   std::span<const std::vector<TokenId>> stop_words;
   std::span<const float> embedding_bias;
@@ -69,7 +69,7 @@ struct SampledToken {
   int slot = 0;
   TokenId token = 0;
   FinishReason finish = FinishReason::kNotFinished;  // decided on the device
-  float log_prob = 0.0f;  // when asked for
+  float log_prob = 0.0f;                             // when asked for
 };
 
 struct SessionLimits {

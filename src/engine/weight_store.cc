@@ -70,14 +70,12 @@ Status MakeLinear(const plan::Weight& weight, const kernels::LinearProblem& prob
   HostTensor values(int4 ? DType::kInt4 : DType::kInt8, {out, in});
   uint64_t state = seed;
   for (std::byte& byte : values.bytes()) byte = static_cast<std::byte>(NextRandom(state) >> 56);
-  const int64_t groups =
-      problem.quant.group_size == 0
-          ? 1
-          : (in + problem.quant.group_size - 1) / problem.quant.group_size;
+  const int64_t groups = problem.quant.group_size == 0
+                             ? 1
+                             : (in + problem.quant.group_size - 1) / problem.quant.group_size;
   HostTensor scales(DType::kFloat32,
                     problem.quant.group_size == 0 ? Shape{out} : Shape{out, groups});
-  std::fill_n(scales.as<float>(), out * groups,
-              std * std::sqrt(12.0f) / (int4 ? 16.0f : 256.0f));
+  std::fill_n(scales.as<float>(), out * groups, std * std::sqrt(12.0f) / (int4 ? 16.0f : 256.0f));
   const TensorView scale_view = scales.view();
   return kernels::PackLinear(problem, weight.layout, values.view(), &scale_view, packed);
 }
@@ -99,8 +97,8 @@ Status MakeSynthetic(const plan::Plan& plan, int index, ThreadPool& pool, Aligne
   const uint64_t seed = static_cast<uint64_t>(index) + 1;
   const std::span<std::byte> bytes(buffer.data(), static_cast<size_t>(buffer.size()));
   if (reader->kind == OpKind::kLinear && reader->weights[0] == index) {
-    const kernels::LinearProblem problem = kernels::LinearProblemOf(
-        std::get<LinearAttrs>(reader->attrs), plan.dtype, weight.quant);
+    const kernels::LinearProblem problem =
+        kernels::LinearProblemOf(std::get<LinearAttrs>(reader->attrs), plan.dtype, weight.quant);
     return MakeLinear(weight, problem, pool, seed, bytes);
   }
   // A norm scales around one, so that activations keep their size through the layers.
@@ -108,7 +106,8 @@ Status MakeSynthetic(const plan::Plan& plan, int index, ThreadPool& pool, Aligne
                           (reader->kind == OpKind::kRmsNorm || reader->kind == OpKind::kLayerNorm ||
                            reader->kind == OpKind::kHeadRmsNorm);
   HostTensor values(weight.dtype, weight.shape);
-  FillNormal(values, norm_scale ? 1.0f : 0.0f, static_cast<float>(weight.synthetic_std), pool, seed);
+  FillNormal(values, norm_scale ? 1.0f : 0.0f, static_cast<float>(weight.synthetic_std), pool,
+             seed);
   std::copy(values.bytes().begin(), values.bytes().end(), bytes.begin());
   return OkStatus();
 }

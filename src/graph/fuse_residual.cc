@@ -17,7 +17,8 @@ void FuseResidual(Network& network) {
       const int linear_value = op.inputs[side];
       const int residual = op.inputs[1 - side];
       const int maker = makers[linear_value];
-      if (maker < 0 || fused[maker] || uses[linear_value] != 1 || residual == linear_value) continue;
+      if (maker < 0 || fused[maker] || uses[linear_value] != 1 || residual == linear_value)
+        continue;
       const NetworkOp& linear = network.ops()[maker];
       if (linear.kind != OpKind::kLinear) continue;
       LinearAttrs attrs = std::get<LinearAttrs>(linear.attrs);

@@ -39,7 +39,8 @@ void MergeGateUp(Network& network) {
       weights.push_back(first.weights[1]);
       weights.push_back(second.weights[1]);
     }
-    op = {OpKind::kLinear, first.name + "+" + second.name, first.inputs, op.outputs,
+    op = {OpKind::kLinear,    first.name + "+" + second.name,
+          first.inputs,       op.outputs,
           std::move(weights), merged};
   }
   network.SetOps(std::move(ops));  // the two branches are dead now; RemoveDeadOps takes them

@@ -35,10 +35,11 @@ int Network::AddWeight(NetworkWeight weight) {
 
 Value Network::Append(OpKind kind, std::string name, std::vector<int> inputs,
                       std::vector<int> weights, OpAttrs attrs, int64_t width, bool logit_rows) {
-  if (width <= 0) Fail(fmt::format("{} '{}': width {} is not positive", OpKindName(kind), name, width));
+  if (width <= 0)
+    Fail(fmt::format("{} '{}': width {} is not positive", OpKindName(kind), name, width));
   const int output = AddValue(width, logit_rows);
-  ops_.push_back({kind, std::move(name), std::move(inputs), {output}, std::move(weights),
-                  std::move(attrs)});
+  ops_.push_back(
+      {kind, std::move(name), std::move(inputs), {output}, std::move(weights), std::move(attrs)});
   return {output};
 }
 
@@ -92,11 +93,11 @@ Value Network::Linear(Value x, const LinearSpec& spec) {
   std::vector<int> weights = {
       AddWeight({spec.name + ".weight", {spec.out_features, in.width}, true})};
   if (spec.bias) weights.push_back(AddWeight({spec.name + ".bias", {spec.out_features}, false}));
-  return Append(OpKind::kLinear, spec.name, {x.id}, std::move(weights),
-                LinearAttrs{.in_features = in.width,
-                            .out_features = spec.out_features,
-                            .has_bias = spec.bias},
-                spec.out_features, in.logit_rows);
+  return Append(
+      OpKind::kLinear, spec.name, {x.id}, std::move(weights),
+      LinearAttrs{
+          .in_features = in.width, .out_features = spec.out_features, .has_bias = spec.bias},
+      spec.out_features, in.logit_rows);
 }
 
 Value Network::Attention(Value qkv, const AttentionSpec& spec) {

@@ -10,8 +10,7 @@ void RemoveDeadOps(Network& network) {
   if (network.logits() >= 0) live[network.logits()] = true;
   std::vector<NetworkOp> kept;
   for (auto op = network.ops().rbegin(); op != network.ops().rend(); ++op) {
-    const bool writes_cache =
-        op->kind == OpKind::kRopeKvWrite || op->kind == OpKind::kAttention;
+    const bool writes_cache = op->kind == OpKind::kRopeKvWrite || op->kind == OpKind::kAttention;
     const bool read = std::any_of(op->outputs.begin(), op->outputs.end(),
                                   [&](int output) { return live[output]; });
     if (!writes_cache && !read) continue;

@@ -53,9 +53,9 @@ StatusOr<ModelConfig> CommonConfigFromHf(const HfConfigView& hf) {
                            config.hidden_size, config.num_attention_heads);
   }
   TRIREME_ASSIGN_OR_RETURN(config.head_size, OptionalSize(hf, {"head_dim"}, even_share));
-  TRIREME_ASSIGN_OR_RETURN(
-      config.intermediate_size,
-      OptionalSize(hf, {"intermediate_size", "n_inner", "ffn_hidden_size"}, 4 * config.hidden_size));
+  TRIREME_ASSIGN_OR_RETURN(config.intermediate_size,
+                           OptionalSize(hf, {"intermediate_size", "n_inner", "ffn_hidden_size"},
+                                        4 * config.hidden_size));
   TRIREME_ASSIGN_OR_RETURN(
       config.max_position_embeddings,
       OptionalSize(hf, {"max_position_embeddings", "n_positions", "seq_length"}, 2048));
@@ -82,16 +82,17 @@ StatusOr<RankShape> ShapeOfRank(const ModelConfig& config) {
   const int tp = mapping.tp_size;
   const int pp = mapping.pp_size;
   if (tp < 1 || pp < 1 || mapping.rank < 0 || mapping.rank >= tp * pp) {
-    return InvalidArgument("rank {} does not exist with tp_size {} and pp_size {}", mapping.rank, tp,
-                           pp);
+    return InvalidArgument("rank {} does not exist with tp_size {} and pp_size {}", mapping.rank,
+                           tp, pp);
   }
   if (config.num_attention_heads % tp != 0) {
     return InvalidArgument("{} attention heads cannot be shared out over tp_size {}",
                            config.num_attention_heads, tp);
   }
   if (config.num_key_value_heads % tp != 0 && tp % config.num_key_value_heads != 0) {
-    return InvalidArgument("{} KV heads can be neither shared out over nor replicated to tp_size {}",
-                           config.num_key_value_heads, tp);
+    return InvalidArgument(
+        "{} KV heads can be neither shared out over nor replicated to tp_size {}",
+        config.num_key_value_heads, tp);
   }
   if (config.intermediate_size % tp != 0) {
     return InvalidArgument("intermediate_size {} is not a multiple of tp_size {}",
@@ -172,8 +173,9 @@ std::vector<TensorRule> LlamaShapedRules(const ModelConfig& config) {
 StatusOr<Network> LlamaShapedNetwork(const ModelConfig& config) {
   TRIREME_ASSIGN_OR_RETURN(const RankShape shape, ShapeOfRank(config));
   if (config.mapping.pp_size > 1) {
-    return Unimplemented("engines of pp_size {} are not built yet; convert writes their checkpoints",
-                         config.mapping.pp_size);
+    return Unimplemented(
+        "engines of pp_size {} are not built yet; convert writes their checkpoints",
+        config.mapping.pp_size);
   }
   TRIREME_ASSIGN_OR_RETURN(const ActivationKind act, ParseActivation(config.hidden_act));
   const bool parallel = config.mapping.tp_size > 1;
@@ -191,12 +193,10 @@ StatusOr<Network> LlamaShapedNetwork(const ModelConfig& config) {
                                 .width = shape.embedding_width});
   for (int layer = 0; layer < shape.num_layers; ++layer) {
     const std::string prefix = LayerPrefix(layer);
-    const int64_t qkv_width =
-        int64_t{shape.num_heads + 2 * shape.num_kv_heads} * config.head_size;
-    const Value qkv = net.Linear(norm(hidden, prefix + "input_layernorm"),
-                                 {.name = prefix + "attention.qkv",
-                                  .out_features = qkv_width,
-                                  .bias = config.attn_bias});
+    const int64_t qkv_width = int64_t{shape.num_heads + 2 * shape.num_kv_heads} * config.head_size;
+    const Value qkv = net.Linear(
+        norm(hidden, prefix + "input_layernorm"),
+        {.name = prefix + "attention.qkv", .out_features = qkv_width, .bias = config.attn_bias});
     const size_t index = static_cast<size_t>(shape.first_layer + layer);
     const Value context = net.Attention(
         qkv, {.name = prefix + "attention",
@@ -222,10 +222,9 @@ StatusOr<Network> LlamaShapedNetwork(const ModelConfig& config) {
     const Value plain = net.Linear(x, {.name = prefix + "mlp.gate",
                                        .out_features = shape.intermediate_size,
                                        .bias = config.mlp_bias});
-    const Value mlp = net.Linear(net.GatedActivation(activated, plain, act),
-                                 {.name = prefix + "mlp.proj",
-                                  .out_features = config.hidden_size,
-                                  .bias = config.mlp_bias});
+    const Value mlp = net.Linear(
+        net.GatedActivation(activated, plain, act),
+        {.name = prefix + "mlp.proj", .out_features = config.hidden_size, .bias = config.mlp_bias});
     hidden = net.Add(hidden, row_parallel(mlp));
   }
   const Value last = norm(net.SelectLogitRows(hidden), "transformer.ln_f");

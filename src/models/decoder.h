@@ -19,10 +19,10 @@ struct RankShape {
   int num_heads = 0;
   int num_kv_heads = 0;
   int64_t intermediate_size = 0;
-  int64_t vocab_size = 0;        // rows of lm_head
-  int64_t embedding_vocab = 0;   // rows of the embedding table
+  int64_t vocab_size = 0;       // rows of lm_head
+  int64_t embedding_vocab = 0;  // rows of the embedding table
   int64_t embedding_width = 0;
-  int first_layer = 0;           // global index of the rank's first layer
+  int first_layer = 0;  // global index of the rank's first layer
   int num_layers = 0;
 };
 

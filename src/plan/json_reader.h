@@ -56,8 +56,8 @@ class JsonReader {
     if (array == nullptr) return;
     values.clear();
     for (const nlohmann::json& element : *array) {
-      const bool fits = std::is_integral_v<Element> ? element.is_number_integer()
-                                                    : element.is_number();
+      const bool fits =
+          std::is_integral_v<Element> ? element.is_number_integer() : element.is_number();
       if (!fits) return Fail(key);
       values.push_back(element.get<Element>());
     }

@@ -27,7 +27,8 @@ MemoryPlan PlanMemory(std::span<const Buffer> buffers, int64_t max_tokens, int64
   }
   std::vector<size_t> order(count);
   std::iota(order.begin(), order.end(), size_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return sizes[a] > sizes[b]; });
+  std::stable_sort(order.begin(), order.end(),
+                   [&](size_t a, size_t b) { return sizes[a] > sizes[b]; });
 
   MemoryPlan plan;
   plan.offsets.assign(count, 0);

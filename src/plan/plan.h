@@ -58,12 +58,12 @@ struct Launch {
   std::vector<int> outputs;
   std::vector<int> weights;
   std::vector<TacticChoice> tactics;  // linear layers, rising max_rows
-  int lane = 0;               // stream
-  std::vector<int> waits_on;  // launches of other lanes that must have ended
+  int lane = 0;                       // stream
+  std::vector<int> waits_on;          // launches of other lanes that must have ended
 };
 
 struct Plan {
-  std::string device;  // "cpu"
+  std::string device;             // "cpu"
   DType dtype = DType::kFloat32;  // of linear weights and the rounding of their inputs
   DType kv_dtype = DType::kFloat32;
   int num_layers = 0;

@@ -38,10 +38,11 @@ json LaunchToJson(const Launch& launch) {
                        {"numerics", tactic.numerics},
                        {"time_us", tactic.time_us}});
   }
-  return {{"op", OpKindName(launch.kind)}, {"name", launch.name},
+  return {{"op", OpKindName(launch.kind)},      {"name", launch.name},
           {"attrs", AttrsToJson(launch.attrs)}, {"inputs", launch.inputs},
-          {"outputs", launch.outputs}, {"weights", launch.weights},
-          {"tactics", std::move(tactics)}, {"lane", launch.lane}, {"waits_on", launch.waits_on}};
+          {"outputs", launch.outputs},          {"weights", launch.weights},
+          {"tactics", std::move(tactics)},      {"lane", launch.lane},
+          {"waits_on", launch.waits_on}};
 }
 
 Buffer ReadBuffer(JsonReader reader) {

@@ -8,8 +8,8 @@ Status CheckIndices(std::span<const int> indices, size_t limit, const Launch& la
                     std::string_view what) {
   for (int index : indices) {
     if (index < 0 || index >= static_cast<int>(limit)) {
-      return InvalidArgument("plan: launch '{}' names {} {}, there are {}", launch.name, what, index,
-                             limit);
+      return InvalidArgument("plan: launch '{}' names {} {}, there are {}", launch.name, what,
+                             index, limit);
     }
   }
   return OkStatus();
@@ -18,8 +18,8 @@ Status CheckIndices(std::span<const int> indices, size_t limit, const Launch& la
 Status CheckLifetime(const Plan& plan, int buffer, int launch) {
   const Buffer& b = plan.buffers[buffer];
   if (launch < b.first || launch > b.last) {
-    return InvalidArgument("plan: launch {} uses buffer {} outside its life [{}, {}]", launch, buffer,
-                           b.first, b.last);
+    return InvalidArgument("plan: launch {} uses buffer {} outside its life [{}, {}]", launch,
+                           buffer, b.first, b.last);
   }
   return OkStatus();
 }
@@ -45,8 +45,8 @@ Status ValidatePlan(const Plan& plan) {
     TRIREME_RETURN_IF_ERROR(CheckIndices(launch.waits_on, i, launch, "launch"));
     for (int input : launch.inputs) {
       if (!written[input]) {
-        return InvalidArgument("plan: launch '{}' reads buffer {} before it is written", launch.name,
-                               input);
+        return InvalidArgument("plan: launch '{}' reads buffer {} before it is written",
+                               launch.name, input);
       }
       TRIREME_RETURN_IF_ERROR(CheckLifetime(plan, input, static_cast<int>(i)));
     }

@@ -57,7 +57,6 @@ float LoadAsFloat(const TensorView& tensor, int64_t index);
 std::vector<float> ToFloats(const TensorView& tensor);
 
 // Converts `count` elements between float dtypes (float32, float16, bfloat16, fp8, float64).
-void ConvertFloats(DType from, const std::byte* source, DType to, std::byte* target,
-                   int64_t count);
+void ConvertFloats(DType from, const std::byte* source, DType to, std::byte* target, int64_t count);
 
 }  // namespace trireme
