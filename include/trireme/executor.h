@@ -47,8 +47,8 @@ struct ExecutorConfig {
   int max_batch_size = 0;
   int max_num_tokens = 0;
   int max_seq_len = 0;
-  int max_queue_size = 0;  // waiting requests; 0: no limit
-  int num_threads = 0;     // CPU backend: 0 takes one per processor
+  int max_queue_size = 0;          // waiting requests; 0: no limit
+  int num_threads = 0;             // CPU backend: 0 takes one per processor
   bool reference_backend = false;  // the plain C++ kernels, for checking
   int iter_stats_max_iterations = 1000;
 };
@@ -66,7 +66,7 @@ struct KvCacheStats {
 // One iteration of the loop.
 struct IterationStats {
   int64_t iter = 0;
-  double timestamp_s = 0;      // seconds since the Unix epoch
+  double timestamp_s = 0;  // seconds since the Unix epoch
   double iter_latency_ms = 0;
   int num_queued_requests = 0;
   int num_active_requests = 0;
@@ -86,10 +86,10 @@ struct IterationStats {
 // Sums since the executor started.
 struct ExecutorTotals {
   int64_t requests_accepted = 0;
-  int64_t requests_completed = 0;   // every final response, whatever its reason
-  int64_t prompt_tokens = 0;        // of scheduled prompts, recomputation included
-  int64_t recomputed_tokens = 0;    // scheduled again after a pause
-  int64_t generated_tokens = 0;     // emitted
+  int64_t requests_completed = 0;  // every final response, whatever its reason
+  int64_t prompt_tokens = 0;       // of scheduled prompts, recomputation included
+  int64_t recomputed_tokens = 0;   // scheduled again after a pause
+  int64_t generated_tokens = 0;    // emitted
   int64_t pauses = 0;
 };
 
@@ -100,9 +100,9 @@ struct EngineInfo {
   int max_num_tokens = 0;
   int max_seq_len = 0;
   int tokens_per_block = 0;
-  int64_t weight_bytes = 0;      // read once per decode step of a full batch or less
+  int64_t weight_bytes = 0;  // read once per decode step of a full batch or less
   int64_t kv_cache_bytes = 0;
-  std::string device;            // "cpu avx512", "NVIDIA H200"
+  std::string device;  // "cpu avx512", "NVIDIA H200"
 };
 
 class Executor {
@@ -122,7 +122,8 @@ class Executor {
   virtual StatusOr<RequestId> Enqueue(Request request, ResponseCallback on_response) = 0;
 
   // Responses that are ready, at least one unless `timeout` passes first. The form with an id
-  // returns those of that request; an id without open responses returns nothing at once.
+  // returns those of that request; an id without open responses returns nothing at once. After
+  // Shutdown what is left is returned, then nothing.
   virtual std::vector<Response> AwaitResponses(
       std::optional<RequestId> id = std::nullopt,
       std::chrono::milliseconds timeout = std::chrono::milliseconds::max()) = 0;
@@ -140,7 +141,8 @@ class Executor {
   // True until a fatal error; afterwards every request fails with its cause.
   virtual bool IsHealthy() const = 0;
 
-  // Takes no new request, finishes the running ones (at most `drain`), cancels the rest.
+  // Takes no new request, finishes the accepted ones (at most `drain`), cancels the rest. Not from
+  // a callback.
   virtual void Shutdown(std::chrono::milliseconds drain = std::chrono::milliseconds::max()) = 0;
 };
 

@@ -18,11 +18,11 @@ using RequestId = uint64_t;
 // How the next token is chosen. Order: bias, temperature, repetition, presence, frequency, minimum
 // length, bad words and repeated n-grams, then top-k, top-p, min-p. Prompt tokens count as seen.
 struct SamplingParams {
-  int top_k = 0;        // 0: no top-k; 1: greedy
-  float top_p = 0.0f;   // 0 with top_k 0: greedy; (0, 1]: nucleus
-  float min_p = 0.0f;   // mask tokens with p < min_p * p_max
+  int top_k = 0;       // 0: no top-k; 1: greedy
+  float top_p = 0.0f;  // 0 with top_k 0: greedy; (0, 1]: nucleus
+  float min_p = 0.0f;  // mask tokens with p < min_p * p_max
   float temperature = 1.0f;
-  uint64_t seed = 0;    // noise is Philox(seed, position): equal seeds repeat
+  uint64_t seed = 0;  // noise is Philox(seed, position): equal seeds repeat
   float repetition_penalty = 1.0f;
   float presence_penalty = 0.0f;
   float frequency_penalty = 0.0f;
@@ -31,7 +31,7 @@ struct SamplingParams {
   float top_p_decay = 1.0f;      // after each token p <- max(p * decay, top_p_min) ...
   float top_p_min = 1e-6f;
   TokenId top_p_reset_id = -1;   // ... except that this token sets p back to top_p
-  int num_return_sequences = 1;
+  int num_return_sequences = 1;  // independent runs with seeds seed, seed + 1, ...
   int beam_width = 1;            // more than 1 is refused until beam search exists
 };
 
@@ -45,11 +45,11 @@ struct OutputConfig {
 
 struct Request {
   std::vector<TokenId> prompt;
-  int max_tokens = 0;  // new tokens, at least 1
+  int max_tokens = 0;  // new tokens, at least 1; more than max_seq_len leaves is refused
   bool streaming = false;
   SamplingParams sampling;
   OutputConfig output;
-  std::optional<TokenId> end_id;  // unset: never stops at an end token
+  std::optional<TokenId> end_id;       // unset: never stops at an end token
   std::vector<TokenId> extra_end_ids;  // further tokens that end a sequence as end_id does
   std::optional<TokenId> pad_id;
   std::vector<std::vector<TokenId>> bad_words;
@@ -69,11 +69,13 @@ struct Response {
   int sequence_index = 0;  // below num_return_sequences
   Status error;            // not OK: final, and the fields below hold what was reached before
   bool is_sequence_final = false;
-  bool is_final = false;   // of the whole request
+  bool is_final = false;  // of the whole request
   FinishReason finish_reason = FinishReason::kNotFinished;
+  // Never the end token. A stop word belongs to the tokens. Without exclude_input_from_output the
+  // first response begins with the prompt, which has no log probabilities.
   std::vector<TokenId> tokens;
-  std::vector<float> log_probs;  // one for each of `tokens`
-  float cum_log_prob = 0.0f;
+  std::vector<float> log_probs;  // one for each generated token of `tokens`
+  float cum_log_prob = 0.0f;     // of all tokens generated so far, when log probs are asked for
   // Row-major float32 [rows, vocab_size]; context logits come with the first response, generation
   // logits with the tokens they chose.
   std::vector<float> context_logits;

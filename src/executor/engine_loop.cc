@@ -33,7 +33,7 @@ EngineLoop::EngineLoop(engine::Session& session, const LoopOptions& options)
       options_(options),
       vocab_size_(session.info().model.vocab_size),
       cache_({.num_blocks = session.num_kv_blocks(),
-              .num_reserved = options.num_reserved_blocks,
+              .num_reserved = kNumReservedBlocks,
               .block_size = session.kv_layout().block_size,
               .enable_reuse = options.enable_block_reuse}) {
   for (int slot = session.limits().max_batch_size - 1; slot >= 0; --slot) {

@@ -26,13 +26,15 @@
 
 namespace trireme::executor {
 
+// Block 0 is the session's: padding rows write to it.
+inline constexpr int kNumReservedBlocks = 1;
+
 struct LoopOptions {
   CapacityPolicy capacity_policy = CapacityPolicy::kGuaranteedNoEvict;
   ChunkingPolicy chunking_policy = ChunkingPolicy::kFirstComeFirstServed;
   bool chunked_context = true;
   bool enable_block_reuse = false;
   int max_steps_in_flight = 1;
-  int num_reserved_blocks = 0;  // of the session, not for sequences
 };
 
 class EngineLoop {

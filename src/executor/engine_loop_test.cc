@@ -231,9 +231,6 @@ TEST(EngineLoop, SixtyFourMixedRequestsGiveTheSameBitsHoweverTheyAreScheduled) {
        tight,
        {.capacity_policy = max_utilization, .enable_block_reuse = true, .max_steps_in_flight = 3}},
       20);
-  ExpectSameResults(
-      requests, alone,
-      {"reserved null block", roomy, {.max_steps_in_flight = 2, .num_reserved_blocks = 1}}, 0);
 }
 
 // Prompts that begin alike, so that the prefix cache has something to find.
@@ -435,8 +432,7 @@ TEST(EngineLoopRandom, ArrivalsAndCancellationsLeaveNothingBehind) {
                       {.capacity_policy = static_cast<CapacityPolicy>(round % 3),
                        .chunking_policy = static_cast<ChunkingPolicy>(rng() % 2),
                        .enable_block_reuse = rng() % 2 == 0,
-                       .max_steps_in_flight = 1 + static_cast<int>(rng() % 3),
-                       .num_reserved_blocks = static_cast<int>(rng() % 2)});
+                       .max_steps_in_flight = 1 + static_cast<int>(rng() % 3)});
     RequestId last_id = 0;
     for (int i = 0; i < 4'000; ++i) {
       if (rng() % 16 == 0) runner.Add(++last_id, RandomRequest(rng));

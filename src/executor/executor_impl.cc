@@ -17,7 +17,7 @@ RequestLimits LimitsOf(const engine::Session& session, const ExecutorConfig& con
           .max_num_tokens = session.limits().max_num_tokens,
           .chunked_context = config.enable_chunked_context,
           .block_size = session.kv_layout().block_size,
-          .num_blocks = session.num_kv_blocks()};
+          .num_blocks = session.num_kv_blocks() - kNumReservedBlocks};
 }
 
 LoopOptions LoopOptionsOf(const ExecutorConfig& config, int max_steps_in_flight) {
@@ -43,11 +43,12 @@ StatusOr<std::unique_ptr<Executor>> ExecutorImpl::Create(std::unique_ptr<engine:
   TRIREME_RETURN_IF_ERROR(ValidateConfig(config));
   const engine::SessionLimits& limits = session->limits();
   if (limits.max_batch_size < 1 || limits.max_num_tokens < 1 || limits.max_seq_len < 2 ||
-      session->num_kv_blocks() < 1) {
+      session->num_kv_blocks() <= kNumReservedBlocks) {
     return InvalidArgument(
         "the engine allows nothing to run: max_batch_size {}, max_num_tokens {}, max_seq_len {}, "
         "{} KV blocks; raise the limits or give the KV cache more memory",
-        limits.max_batch_size, limits.max_num_tokens, limits.max_seq_len, session->num_kv_blocks());
+        limits.max_batch_size, limits.max_num_tokens, limits.max_seq_len,
+        session->num_kv_blocks() - kNumReservedBlocks);
   }
   return std::unique_ptr<Executor>(
       new ExecutorImpl(std::move(session), config, max_steps_in_flight));

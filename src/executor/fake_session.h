@@ -36,7 +36,7 @@ struct FakeSessionCounters {
 struct FakeSessionOptions {
   int vocab_size = 61;
   int block_size = 4;
-  int num_blocks = 256;
+  int num_blocks = 256;  // besides block 0, which nobody may use
   int max_batch_size = 8;
   int max_num_tokens = 64;
   int max_seq_len = 128;
@@ -51,7 +51,7 @@ class FakeSession final : public engine::Session {
       std::shared_ptr<FakeSessionCounters> counters = std::make_shared<FakeSessionCounters>())
       : options_(options),
         counters_(std::move(counters)),
-        blocks_(options.num_blocks, std::vector<TokenId>(options.block_size, kPoison)),
+        blocks_(options.num_blocks + 1, std::vector<TokenId>(options.block_size, kPoison)),
         slots_(options.max_batch_size) {
     info_.model.vocab_size = options.vocab_size;
     info_.max_batch_size = options.max_batch_size;
@@ -66,7 +66,7 @@ class FakeSession final : public engine::Session {
   const EngineInfo& info() const override { return info_; }
   const engine::SessionLimits& limits() const override { return limits_; }
   const KvLayout& kv_layout() const override { return layout_; }
-  int num_kv_blocks() const override { return options_.num_blocks; }
+  int num_kv_blocks() const override { return options_.num_blocks + 1; }
   int max_blocks_per_seq() const override {
     return (options_.max_seq_len + options_.block_size - 1) / options_.block_size;
   }
@@ -91,8 +91,8 @@ class FakeSession final : public engine::Session {
     if (counters_->forwards++ == options_.fail_at_forward) return Internal("the device burns");
     std::this_thread::sleep_for(options_.step_time);
     for (const auto& delta : input.block_table_deltas) {
-      if (delta.block < 0 || delta.block >= options_.num_blocks) {
-        return Internal("block {} does not exist", delta.block);
+      if (delta.block < 1 || delta.block > options_.num_blocks) {
+        return Internal("block {} is not for sequences", delta.block);
       }
       slots_.at(delta.slot).table.at(delta.index) = delta.block;
     }
