@@ -2,6 +2,7 @@
 #include "cli.h"
 
 #include <algorithm>
+#include <cctype>
 #include <cstdio>
 #include <numeric>
 
@@ -10,8 +11,13 @@
 namespace trireme::cli {
 namespace {
 
-// "--max-batch-size=4" -> "--max_batch_size=4"; values and single-dash flags stay.
+// "--max-batch-size=4" -> "--max_batch_size=4"; values and one-letter flags stay. A long flag with
+// one dash, as the reference tools have some, gets its second.
 std::string NormaliseFlag(const std::string& argument) {
+  if (argument.size() > 2 && argument[0] == '-' && std::isalpha(argument[1]) &&
+      std::isalpha(argument[2])) {
+    return NormaliseFlag("-" + argument);
+  }
   if (!argument.starts_with("--") || argument.size() == 2) return argument;
   std::string normal = argument;
   const size_t end = std::min(normal.find('='), normal.size());
@@ -86,16 +92,15 @@ void CommandLine::AddRefused(const std::string& name, const std::string& why,
                              std::vector<std::string> harmless) {
   Known(name);
   auto values = std::make_shared<std::vector<std::string>>();
-  app_.add_option_function<std::vector<std::string>>(
-          name,
-          [values](const std::vector<std::string>& given) {
-            *values = given;
-            if (values->empty()) values->push_back("");
-          },
-          "refused: " + why)
-      ->expected(0, -1)
-      ->group("Not available yet");
-  refused_.push_back({name, why, std::move(harmless), values});
+  CLI::Option* option = app_.add_option_function<std::vector<std::string>>(
+      name,
+      [values](const std::vector<std::string>& given) {
+        *values = given;
+        if (values->empty()) values->push_back("");
+      },
+      "refused: " + why);
+  option->expected(0, -1)->group("Not available yet");
+  refused_.push_back({option, why, std::move(harmless), values});
 }
 
 bool CommandLine::Given(const std::string& name) const { return app_.count(name) > 0; }
@@ -115,13 +120,14 @@ std::string CommandLine::NearestFlag(const std::string& flag) const {
 
 std::optional<int> CommandLine::CheckRefused() const {
   for (const Refused& refused : refused_) {
-    if (app_.count(refused.name) == 0) continue;
+    if (refused.option->count() == 0) continue;
     const bool harmless =
         refused.values->size() == 1 &&
         std::find(refused.harmless.begin(), refused.harmless.end(), refused.values->front()) !=
             refused.harmless.end();
     if (harmless) continue;
-    fmt::print(stderr, "trireme {}: {} is refused: {}\n", name_, refused.name, refused.why);
+    fmt::print(stderr, "trireme {}: {} is refused: {}\n", name_,
+               refused.option->get_name(), refused.why);
     return kExitUsage;
   }
   return std::nullopt;

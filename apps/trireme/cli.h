@@ -65,7 +65,7 @@ class CommandLine {
   std::string NearestFlag(const std::string& flag) const;
 
   struct Refused {
-    std::string name;
+    CLI::Option* option;  // owned by app_
     std::string why;
     std::vector<std::string> harmless;
     std::shared_ptr<std::vector<std::string>> values;

@@ -1,0 +1,455 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "server/frontends/http_server.h"
+
+#include <atomic>
+#include <boost/asio/awaitable.hpp>
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/redirect_error.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/strand.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <boost/beast/core.hpp>
+#include <boost/beast/http.hpp>
+#include <deque>
+#include <thread>
+#include <vector>
+
+#include "base/log.h"
+#include "base/mutex.h"
+#include "base/status.h"
+
+namespace trireme::server {
+namespace {
+
+namespace asio = boost::asio;
+namespace beast = boost::beast;
+namespace http = boost::beast::http;
+using asio::awaitable;
+using asio::redirect_error;
+using asio::use_awaitable;
+using boost::system::error_code;
+using tcp = asio::ip::tcp;
+using Strand = asio::strand<asio::io_context::executor_type>;
+
+constexpr std::uint32_t kMaxHeaderBytes = 64 << 10;
+
+// Counts of a server that its connections share.
+struct ServerState {
+  HttpServerConfig config;
+  HttpHandler handler;
+  std::atomic<int> connections{0};
+  std::atomic<int> exchanges{0};
+  std::atomic<bool> stopping{false};
+};
+
+// The answer's side of one request. State is touched on the connection's strand only, but for the
+// request, which is constant.
+class Exchange : public HttpExchange, public std::enable_shared_from_this<Exchange> {
+ public:
+  Exchange(HttpRequest request, Strand strand, std::shared_ptr<ServerState> server)
+      : request_(std::move(request)), strand_(strand), server_(std::move(server)), wake_(strand) {
+    server_->exchanges.fetch_add(1);
+  }
+  ~Exchange() override { server_->exchanges.fetch_sub(1); }
+
+  const HttpRequest& request() const override { return request_; }
+
+  void Send(HttpResponse response) override {
+    Post([response = std::move(response)](Exchange& self) mutable {
+      self.head_ = std::move(response);
+      self.has_head_ = true;
+      self.ended_ = true;
+    });
+  }
+  void BeginStream(HttpResponse response) override {
+    Post([response = std::move(response)](Exchange& self) mutable {
+      self.pending_ = std::move(response.body);
+      self.head_ = std::move(response);
+      self.has_head_ = true;
+      self.stream_ = true;
+    });
+  }
+  void Write(std::string text) override {
+    Post([text = std::move(text)](Exchange& self) { self.pending_ += text; });
+  }
+  void End() override {
+    Post([](Exchange& self) { self.ended_ = true; });
+  }
+  void OnDisconnect(std::function<void()> callback) override {
+    Post([callback = std::move(callback)](Exchange& self) mutable {
+      if (self.gone_) return callback();
+      self.on_disconnect_ = std::move(callback);
+    });
+  }
+
+  // --- On the strand. ---
+
+  awaitable<void> WaitForOutput() {
+    while (!gone_ && !ended_ && pending_.empty() && !(has_head_ && !head_sent_)) {
+      wake_.expires_at(asio::steady_timer::time_point::max());
+      error_code ignored;
+      co_await wake_.async_wait(redirect_error(use_awaitable, ignored));
+    }
+  }
+  void ClientGone() {
+    if (gone_ || done_) return;
+    gone_ = true;
+    wake_.cancel();
+    if (auto callback = std::move(on_disconnect_)) callback();
+  }
+  // The answer is out: a client that goes now disturbs nobody.
+  void Done() {
+    done_ = true;
+    on_disconnect_ = nullptr;
+  }
+
+  bool gone() const { return gone_; }
+  bool done() const { return done_; }
+  bool ended() const { return ended_; }
+  bool stream() const { return stream_; }
+  HttpResponse& head() { return head_; }
+  bool head_sent() const { return head_sent_; }
+  void set_head_sent() { head_sent_ = true; }
+  std::string TakePending() { return std::exchange(pending_, {}); }
+
+ private:
+  template <typename Change>
+  void Post(Change change) {
+    asio::post(strand_, [self = shared_from_this(), change = std::move(change)]() mutable {
+      change(*self);
+      self->wake_.cancel();
+    });
+  }
+
+  const HttpRequest request_;
+  Strand strand_;
+  std::shared_ptr<ServerState> server_;
+  asio::steady_timer wake_;
+  HttpResponse head_;
+  std::string pending_;
+  std::function<void()> on_disconnect_;
+  bool has_head_ = false;
+  bool head_sent_ = false;
+  bool stream_ = false;
+  bool ended_ = false;
+  bool gone_ = false;
+  bool done_ = false;
+};
+
+template <typename Message>
+void SetHeaders(Message& message, const HttpResponse& response) {
+  if (!response.content_type.empty()) message.set(http::field::content_type, response.content_type);
+  for (const auto& [name, value] : response.headers) message.set(name, value);
+}
+
+HttpRequest ToRequest(http::request<http::string_body>& parsed) {
+  HttpRequest request;
+  request.method = std::string(parsed.method_string());
+  const std::string_view target(parsed.target().data(), parsed.target().size());
+  request.path = std::string(target.substr(0, target.find('?')));
+  for (const auto& field : parsed) {
+    std::string name(field.name_string());
+    for (char& c : name) {
+      if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+    }
+    request.headers[std::move(name)] = std::string(field.value());
+  }
+  request.body = std::move(parsed.body());
+  return request;
+}
+
+class Connection : public std::enable_shared_from_this<Connection> {
+ public:
+  Connection(tcp::socket socket, Strand strand, std::shared_ptr<ServerState> server)
+      : stream_(std::move(socket)), strand_(strand), server_(std::move(server)) {
+    server_->connections.fetch_add(1);
+  }
+  ~Connection() { server_->connections.fetch_sub(1); }
+
+  awaitable<void> Run() {
+    error_code error;
+    stream_.socket().set_option(tcp::no_delay(true), error);
+    bool keep_alive = true;
+    while (keep_alive && !server_->stopping.load()) {
+      http::request_parser<http::string_body> parser;
+      parser.body_limit(static_cast<std::uint64_t>(server_->config.max_body_bytes));
+      parser.header_limit(kMaxHeaderBytes);
+      keep_alive = co_await ReadRequest(parser);
+      if (!keep_alive) break;
+      const unsigned version = parser.get().version();
+      keep_alive = parser.get().keep_alive();
+      const bool head_only = parser.get().method() == http::verb::head;
+      auto exchange = std::make_shared<Exchange>(ToRequest(parser.get()), strand_, server_);
+      WatchForDisconnect(exchange);
+      server_->handler(exchange);
+      keep_alive = co_await Answer(*exchange, version, keep_alive, head_only) && keep_alive;
+      exchange->Done();
+    }
+    stream_.socket().shutdown(tcp::socket::shutdown_both, error);
+  }
+
+  void Close() {
+    asio::post(strand_, [self = shared_from_this()] {
+      error_code ignored;
+      self->stream_.socket().close(ignored);
+    });
+  }
+
+ private:
+  // False when the connection is to be closed; a request that breaks a limit is answered first.
+  awaitable<bool> ReadRequest(http::request_parser<http::string_body>& parser) {
+    error_code error;
+    stream_.expires_after(server_->config.read_timeout);
+    co_await http::async_read_header(stream_, buffer_, parser, redirect_error(use_awaitable, error));
+    if (!error && parser.get()[http::field::expect] == "100-continue") {
+      http::response<http::empty_body> go_on(http::status::continue_, parser.get().version());
+      co_await http::async_write(stream_, go_on, redirect_error(use_awaitable, error));
+    }
+    if (!error) {
+      stream_.expires_after(server_->config.read_timeout);
+      co_await http::async_read(stream_, buffer_, parser, redirect_error(use_awaitable, error));
+    }
+    if (!error) co_return true;
+    if (error == http::error::body_limit) {
+      co_await Refuse(http::status::payload_too_large,
+                      fmt::format("request body exceeds the maximum allowed input size of {} bytes",
+                                  server_->config.max_body_bytes));
+    } else if (error == http::error::header_limit) {
+      co_await Refuse(http::status::request_header_fields_too_large,
+                      "request header is too long");
+    } else if (error.category() == http::make_error_code(http::error::bad_method).category() &&
+               error != http::error::end_of_stream && error != http::error::partial_message) {
+      co_await Refuse(http::status::bad_request, "malformed HTTP request: " + error.message());
+    }
+    co_return false;
+  }
+
+  awaitable<void> Refuse(http::status status, std::string message) {
+    http::response<http::string_body> response(status, 11);
+    response.set(http::field::content_type, "application/json");
+    response.keep_alive(false);
+    response.body() = "{\"error\":\"" + message + "\"}";
+    response.prepare_payload();
+    error_code ignored;
+    stream_.expires_after(server_->config.write_timeout);
+    co_await http::async_write(stream_, response, redirect_error(use_awaitable, ignored));
+    // What the client still sends is read away for a moment, so that it sees the answer and no reset.
+    stream_.socket().shutdown(tcp::socket::shutdown_send, ignored);
+    stream_.expires_after(std::chrono::seconds(2));
+    std::vector<char> sink(64 << 10);
+    for (error_code error; !error;) {
+      co_await stream_.async_read_some(asio::buffer(sink), redirect_error(use_awaitable, error));
+    }
+  }
+
+  // Watches for the end of the client's side while an answer is on its way. Data instead of an end
+  // is the next request, and ends the watch.
+  void WatchForDisconnect(const std::shared_ptr<Exchange>& exchange) {
+    stream_.expires_never();
+    stream_.socket().async_wait(
+        tcp::socket::wait_read,
+        asio::bind_executor(strand_, [self = shared_from_this(), exchange](error_code error) {
+          if (exchange->done()) return;
+          error_code ignored;
+          if (!error && self->stream_.socket().available(ignored) > 0) return;
+          exchange->ClientGone();
+        }));
+  }
+
+  awaitable<bool> Answer(Exchange& exchange, unsigned version, bool keep_alive, bool head_only) {
+    co_await exchange.WaitForOutput();
+    if (exchange.gone()) co_return false;
+    if (exchange.stream()) co_return co_await AnswerStream(exchange, version, keep_alive);
+    http::response<http::string_body> response(
+        static_cast<http::status>(exchange.head().status), version);
+    SetHeaders(response, exchange.head());
+    response.keep_alive(keep_alive);
+    response.body() = std::move(exchange.head().body);
+    response.prepare_payload();
+    if (head_only) response.body().clear();
+    co_return co_await WriteMessage(response, exchange);
+  }
+
+  template <typename Message>
+  awaitable<bool> WriteMessage(Message& message, Exchange& exchange) {
+    error_code error;
+    stream_.expires_after(server_->config.write_timeout);
+    co_await http::async_write(stream_, message, redirect_error(use_awaitable, error));
+    stream_.expires_never();
+    if (error) exchange.ClientGone();
+    co_return !error;
+  }
+
+  // Chunked; an HTTP/1.0 client gets the bytes as they are and the end of the connection.
+  awaitable<bool> AnswerStream(Exchange& exchange, unsigned version, bool keep_alive) {
+    const bool chunked = version >= 11;
+    http::response<http::empty_body> head(static_cast<http::status>(exchange.head().status), version);
+    SetHeaders(head, exchange.head());
+    head.keep_alive(keep_alive && chunked);
+    head.chunked(chunked);
+    exchange.set_head_sent();
+    http::response_serializer<http::empty_body> serializer(head);
+    error_code error;
+    stream_.expires_after(server_->config.write_timeout);
+    co_await http::async_write_header(stream_, serializer, redirect_error(use_awaitable, error));
+    while (!error) {
+      co_await exchange.WaitForOutput();
+      if (exchange.gone()) co_return false;
+      const std::string text = exchange.TakePending();
+      if (!text.empty()) {
+        stream_.expires_after(server_->config.write_timeout);
+        if (chunked) {
+          co_await asio::async_write(stream_, http::make_chunk(asio::buffer(text)),
+                                     redirect_error(use_awaitable, error));
+        } else {
+          co_await asio::async_write(stream_, asio::buffer(text),
+                                     redirect_error(use_awaitable, error));
+        }
+        continue;
+      }
+      if (!exchange.ended()) continue;
+      if (chunked) {
+        stream_.expires_after(server_->config.write_timeout);
+        co_await asio::async_write(stream_, http::make_chunk_last(),
+                                   redirect_error(use_awaitable, error));
+      }
+      stream_.expires_never();
+      co_return !error && chunked;
+    }
+    exchange.ClientGone();
+    co_return false;
+  }
+
+  beast::tcp_stream stream_;
+  Strand strand_;
+  std::shared_ptr<ServerState> server_;
+  beast::flat_buffer buffer_;
+};
+
+class Server : public HttpServer {
+ public:
+  Server(const HttpServerConfig& config, HttpHandler handler)
+      : state_(std::make_shared<ServerState>()), acceptor_(io_) {
+    state_->config = config;
+    state_->handler = std::move(handler);
+  }
+  ~Server() override { Stop(std::chrono::milliseconds(0)); }
+
+  Status Listen() {
+    const HttpServerConfig& config = state_->config;
+    error_code error;
+    const asio::ip::address address = asio::ip::make_address(config.address, error);
+    if (error) return InvalidArgument("'{}' is not an IP address to listen on", config.address);
+    if (config.port < 0 || config.port > 65535) {
+      return InvalidArgument("port {} does not exist; use 0 to 65535", config.port);
+    }
+    const tcp::endpoint endpoint(address, static_cast<unsigned short>(config.port));
+    acceptor_.open(endpoint.protocol(), error);
+    if (!error) acceptor_.set_option(asio::socket_base::reuse_address(true), error);
+    if (!error) acceptor_.bind(endpoint, error);
+    if (!error) acceptor_.listen(asio::socket_base::max_listen_connections, error);
+    if (error == asio::error::address_in_use) {
+      return AlreadyExists("port {} is taken by another program; choose another port", config.port);
+    }
+    if (error) {
+      return Unavailable("cannot listen on {}:{}: {}", config.address, config.port, error.message());
+    }
+    port_ = acceptor_.local_endpoint().port();
+    asio::co_spawn(io_, Accept(), asio::detached);
+    for (int i = 0; i < std::max(1, config.num_threads); ++i) {
+      threads_.emplace_back([this] { io_.run(); });
+    }
+    return OkStatus();
+  }
+
+  int port() const override { return port_; }
+  int open_exchanges() const override { return state_->exchanges.load(); }
+
+  void Stop(std::chrono::milliseconds drain) override {
+    if (threads_.empty()) return;
+    state_->stopping.store(true);
+    asio::post(io_, [this] {
+      error_code ignored;
+      acceptor_.close(ignored);
+    });
+    const auto deadline = std::chrono::steady_clock::now() + drain;
+    while (open_exchanges() > 0 && std::chrono::steady_clock::now() < deadline) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
+    {
+      MutexLock lock(mutex_);
+      for (const std::weak_ptr<Connection>& weak : connections_) {
+        if (const std::shared_ptr<Connection> connection = weak.lock()) connection->Close();
+      }
+    }
+    // Closed connections end by themselves; a moment lets the last bytes out.
+    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(2);
+    while (state_->connections.load() > 0 && std::chrono::steady_clock::now() < end) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    io_.stop();
+    for (std::thread& thread : threads_) thread.join();
+    threads_.clear();
+  }
+
+ private:
+  awaitable<void> Accept() {
+    while (true) {
+      error_code error;
+      Strand strand = asio::make_strand(io_);
+      tcp::socket socket(strand);
+      co_await acceptor_.async_accept(socket, redirect_error(use_awaitable, error));
+      if (error == asio::error::operation_aborted || error == asio::error::bad_descriptor) co_return;
+      if (error) {
+        // Out of descriptors, most likely: wait for some to come back.
+        LogWarning("http_accept_failed reason=\"{}\"", error.message());
+        asio::steady_timer pause(io_, std::chrono::milliseconds(100));
+        co_await pause.async_wait(redirect_error(use_awaitable, error));
+        continue;
+      }
+      if (state_->connections.load() >= state_->config.max_connections) {
+        LogWarning("http_connection_refused reason=\"limit\" max_connections={}",
+                   state_->config.max_connections);
+        continue;
+      }
+      auto connection = std::make_shared<Connection>(std::move(socket), strand, state_);
+      Remember(connection);
+      asio::co_spawn(
+          strand, [connection]() -> awaitable<void> { co_await connection->Run(); },
+          asio::detached);
+    }
+  }
+
+  void Remember(const std::shared_ptr<Connection>& connection) {
+    MutexLock lock(mutex_);
+    if (connections_.size() >= 64 && connections_.size() >= 2 * last_live_) {
+      std::erase_if(connections_, [](const auto& weak) { return weak.expired(); });
+      last_live_ = connections_.size();
+    }
+    connections_.push_back(connection);
+  }
+
+  std::shared_ptr<ServerState> state_;
+  asio::io_context io_;
+  tcp::acceptor acceptor_;
+  int port_ = 0;
+  std::vector<std::thread> threads_;
+  Mutex mutex_;
+  std::vector<std::weak_ptr<Connection>> connections_ GUARDED_BY(mutex_);
+  size_t last_live_ GUARDED_BY(mutex_) = 0;
+};
+
+}  // namespace
+
+StatusOr<std::unique_ptr<HttpServer>> HttpServer::Start(const HttpServerConfig& config,
+                                                        HttpHandler handler) {
+  auto server = std::make_unique<Server>(config, std::move(handler));
+  TRIREME_RETURN_IF_ERROR(server->Listen());
+  return std::unique_ptr<HttpServer>(std::move(server));
+}
+
+}  // namespace trireme::server
