@@ -137,6 +137,7 @@ class AttentionTileRun {
     int common_end = kKeyTile;
     int begin[kRows];
     int end[kRows];
+#pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
       begin[r] = RowBegin(row + r, key);
       end[r] = RowEnd(row + r, key);
@@ -174,22 +175,29 @@ class AttentionTileRun {
     constexpr int kParts = kKeyGroup / V::kWidth;
     constexpr int kVectors = kGroups * kParts;
     F sums[kRows][kVectors];
+#pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 8
       for (int j = 0; j < kVectors; ++j) sums[r][j] = V::Zero();
     }
     const float* const* q = q_ + row;
     const T* const* keys = keys_ + group;
     for (int d = 0; d < head_dim_; ++d) {
       F k[kVectors];
+#pragma GCC unroll 8
       for (int j = 0; j < kVectors; ++j) {
         k[j] = V::Load(keys[j / kParts] + d * kKeyGroup + j % kParts * V::kWidth);
       }
+#pragma GCC unroll 8
       for (int r = 0; r < kRows; ++r) {
         const F factor = V::Set(q[r][d]);
+#pragma GCC unroll 8
         for (int j = 0; j < kVectors; ++j) sums[r][j] = V::Fmadd(factor, k[j], sums[r][j]);
       }
     }
+#pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 8
       for (int j = 0; j < kVectors; ++j) {
         V::Store(scores[r] + group * kKeyGroup + j * V::kWidth, sums[r][j]);
       }
@@ -204,6 +212,7 @@ class AttentionTileRun {
     constexpr int kVectors = kKeyTile / V::kWidth;
     F s[kVectors];
     F max = V::Set(-__builtin_inff());
+#pragma GCC unroll 8
     for (int j = 0; j < kVectors; ++j) {
       s[j] = V::Mul(V::Load(scores + j * V::kWidth), V::Set(p_.scale));
       if (p_.soft_cap > 0.0f) {
@@ -223,6 +232,7 @@ class AttentionTileRun {
     const float old_max = record.m[row];
     const float new_max = tile_max > old_max ? tile_max : old_max;
     F sums[2] = {V::Zero(), V::Zero()};
+#pragma GCC unroll 8
     for (int j = 0; j < kVectors; ++j) {
       s[j] = VectorExp<V>(V::Sub(s[j], V::Set(new_max)));
       V::Store(scores + j * V::kWidth, s[j]);
@@ -258,7 +268,9 @@ class AttentionTileRun {
   TRIREME_ALWAYS_INLINE void AddValueColumns(float* const* o, const float (*scores)[kKeyTile],
                                              int begin, int end, int d) {
     F sums[kRows][kVectors];
+#pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 8
       for (int j = 0; j < kVectors; ++j) sums[r][j] = V::Load(o[r] + d + j * V::kWidth);
     }
     for (int key = begin; key < end;) {
@@ -267,14 +279,19 @@ class AttentionTileRun {
       const T* value = values_[group] + int64_t{key % kKeyGroup} * head_dim_ + d;
       for (; key < group_end; ++key, value += head_dim_) {
         F v[kVectors];
+#pragma GCC unroll 8
         for (int j = 0; j < kVectors; ++j) v[j] = V::Load(value + j * V::kWidth);
+#pragma GCC unroll 8
         for (int r = 0; r < kRows; ++r) {
           const F weight = V::Set(scores[r][key]);
+#pragma GCC unroll 8
           for (int j = 0; j < kVectors; ++j) sums[r][j] = V::Fmadd(weight, v[j], sums[r][j]);
         }
       }
     }
+#pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 8
       for (int j = 0; j < kVectors; ++j) V::Store(o[r] + d + j * V::kWidth, sums[r][j]);
     }
   }
