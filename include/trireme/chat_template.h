@@ -47,7 +47,8 @@ class ChatTemplate {
   ChatTemplate& operator=(const ChatTemplate&) = delete;
 
   // `variables_json`: one JSON object: messages, tools, add_generation_prompt, bos_token and any
-  // other variable of the template. Nothing is added but the folder's special tokens.
+  // other variable of the template. Those not given: tools and documents are none, add_generation_prompt
+  // is false, special tokens are the folder's, all others are undefined.
   StatusOr<std::string> Render(std::string_view variables_json,
                                const ChatTemplateOptions& options = {}) const;
 
@@ -55,7 +56,7 @@ class ChatTemplate {
   ChatTemplate(std::unique_ptr<jinja::Template> parsed, std::string defaults_json);
 
   const std::unique_ptr<jinja::Template> template_;
-  const std::string defaults_json_;  // an object: the special tokens
+  const std::string defaults_json_;  // an object: variables that a render may override
 };
 
 }  // namespace trireme

@@ -50,9 +50,15 @@ void AddTokens(const Json& source, Json* tokens) {
   }
 }
 
-StatusOr<std::string> SpecialTokens(const std::string& dir, const Json& config) {
+// What every template may expect to be defined, given or not.
+Json CommonVariables() {
+  return {{"tools", nullptr}, {"documents", nullptr}, {"add_generation_prompt", false}};
+}
+
+// The common variables and the special tokens of a folder.
+StatusOr<std::string> DefaultVariables(const std::string& dir, const Json& config) {
   TRIREME_ASSIGN_OR_RETURN(const Json map, ReadObject(dir, "special_tokens_map.json"));
-  Json tokens = Json::object();
+  Json tokens = CommonVariables();
   AddTokens(map, &tokens);
   AddTokens(config, &tokens);  // the later file of the two formats, so it wins
   return tokens.dump(-1, ' ', false, Json::error_handler_t::replace);
@@ -113,7 +119,8 @@ ChatTemplate::~ChatTemplate() = default;
 
 StatusOr<std::unique_ptr<ChatTemplate>> ChatTemplate::Parse(std::string_view source) {
   TRIREME_ASSIGN_OR_RETURN(auto parsed, jinja::Template::Parse(source));
-  return std::unique_ptr<ChatTemplate>(new ChatTemplate(std::move(parsed), ""));
+  return std::unique_ptr<ChatTemplate>(
+      new ChatTemplate(std::move(parsed), CommonVariables().dump()));
 }
 
 StatusOr<std::unique_ptr<ChatTemplate>> ChatTemplate::Load(const std::string& dir,
@@ -121,7 +128,7 @@ StatusOr<std::unique_ptr<ChatTemplate>> ChatTemplate::Load(const std::string& di
   TRIREME_ASSIGN_OR_RETURN(const Json config, ReadObject(dir, "tokenizer_config.json"));
   TRIREME_ASSIGN_OR_RETURN(const std::string source, FindSource(dir, name, config));
   TRIREME_ASSIGN_OR_RETURN(auto parsed, jinja::Template::Parse(source));
-  TRIREME_ASSIGN_OR_RETURN(std::string tokens, SpecialTokens(dir, config));
+  TRIREME_ASSIGN_OR_RETURN(std::string tokens, DefaultVariables(dir, config));
   return std::unique_ptr<ChatTemplate>(new ChatTemplate(std::move(parsed), std::move(tokens)));
 }
 
@@ -131,7 +138,7 @@ StatusOr<std::unique_ptr<ChatTemplate>> ChatTemplate::LoadFile(const std::string
   auto parsed = jinja::Template::Parse(source);
   if (!parsed.ok()) return std::move(parsed).status().WithContext(file);
   TRIREME_ASSIGN_OR_RETURN(const Json config, ReadObject(dir, "tokenizer_config.json"));
-  TRIREME_ASSIGN_OR_RETURN(std::string tokens, SpecialTokens(dir, config));
+  TRIREME_ASSIGN_OR_RETURN(std::string tokens, DefaultVariables(dir, config));
   return std::unique_ptr<ChatTemplate>(
       new ChatTemplate(std::move(parsed).value(), std::move(tokens)));
 }

@@ -57,6 +57,19 @@ TEST(ChatTemplateTest, PublishedTemplatesRenderAsJinja2Does) {
   EXPECT_GE(count, 16);
 }
 
+TEST(ChatTemplateTest, CommonVariablesAreDefined) {
+  const auto parsed = ChatTemplate::Parse(
+      "{{ tools is none }}{{ documents is none }}{{ add_generation_prompt }}{{ messages is defined "
+      "}}");
+  ASSERT_TRUE(parsed.ok());
+  auto text = (*parsed)->Render("{}");
+  ASSERT_TRUE(text.ok());
+  EXPECT_EQ(*text, "TrueTrueFalseFalse");
+  text = (*parsed)->Render(R"({"tools": [], "add_generation_prompt": true, "messages": []})");
+  ASSERT_TRUE(text.ok());
+  EXPECT_EQ(*text, "FalseTrueTrueTrue");
+}
+
 class ChatTemplateFolderTest : public ::testing::Test {
  protected:
   void SetUp() override {

@@ -45,12 +45,16 @@ void Evaluator::KeepScope(Scope* scope) {
   }
 }
 
-Value Evaluator::Eval(const Expr& expr, Scope& scope) {
-  rt_.Step();
+void Evaluator::EnterNode() {
   if (++depth_ > kMaxEvalDepth) {
     FailLimit(
         fmt::format("the template evaluates more than {} nodes within each other", kMaxEvalDepth));
   }
+}
+
+Value Evaluator::Eval(const Expr& expr, Scope& scope) {
+  rt_.Step();
+  EnterNode();
   rt_.set_line(expr.line);
   Value value = EvalInner(expr, scope);
   --depth_;

@@ -100,6 +100,9 @@ class Evaluator {
   // Redirects output while it lives.
   class Capture;
 
+  // One level deeper; the caller takes `depth_` back. Bounds the stack.
+  void EnterNode();
+
   // Expressions.
   Value Eval(const Expr& expr, Scope& scope);
   Value EvalInner(const Expr& expr, Scope& scope);

@@ -79,6 +79,8 @@ void Evaluator::Print(const Value& value) {
 }
 
 Evaluator::Flow Evaluator::ExecBlock(const Block& block, Scope& scope) {
+  EnterNode();
+  Flow flow = Flow::kNormal;
   for (const auto& stmt : block) {
     rt_.Step();
     rt_.set_line(stmt->line);
@@ -86,10 +88,11 @@ Evaluator::Flow Evaluator::ExecBlock(const Block& block, Scope& scope) {
       Emit(stmt->text);
       continue;
     }
-    const Flow flow = Exec(*stmt, scope);
-    if (flow != Flow::kNormal) return flow;
+    flow = Exec(*stmt, scope);
+    if (flow != Flow::kNormal) break;
   }
-  return Flow::kNormal;
+  --depth_;
+  return flow;
 }
 
 Evaluator::Flow Evaluator::Exec(const Stmt& stmt, Scope& scope) {

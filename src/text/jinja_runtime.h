@@ -22,12 +22,12 @@ inline constexpr uint64_t kMaxTemplateBytes = 1u << 20;
 inline constexpr uint64_t kMaxOutputBytes = 64u << 20;
 inline constexpr uint64_t kMaxLiveBytes = 512u << 20;
 // One step is a node evaluated, an item handled, or kBytesPerStep bytes of text worked on.
-inline constexpr uint64_t kMaxSteps = 50'000'000;
+inline constexpr uint64_t kMaxSteps = 20'000'000;
 inline constexpr uint64_t kBytesPerStep = 64;
 inline constexpr int kMaxSyntaxDepth = 100;      // tags or brackets within each other
 inline constexpr int kMaxExpressionDepth = 500;  // operators on top of each other: a + b + ...
 inline constexpr int kMaxCallDepth = 150;        // macros, callers and recursive loops
-inline constexpr int kMaxEvalDepth = 3000;       // nodes being evaluated at once: bounds the stack
+inline constexpr int kMaxEvalDepth = 1500;       // nodes being evaluated at once: bounds the stack
 inline constexpr uint32_t kMaxNesting = 200;     // containers within each other
 inline constexpr int64_t kMaxRange = 100'000;    // items of range(), as Jinja's sandbox has it
 

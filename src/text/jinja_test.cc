@@ -103,6 +103,11 @@ TEST(JinjaTest, LimitsHoldHostileTemplates) {
       "{{ " + std::string(5000, '(') + "1" + std::string(5000, ')') + " }}";
   std::string deep_tags;
   for (int i = 0; i < 500; ++i) deep_tags += "{% if x %}";
+  std::string deep_macro = "{% macro m() %}";
+  for (int i = 0; i < 90; ++i) deep_macro += "{% if true %}";
+  deep_macro += "{{ m() }}";
+  for (int i = 0; i < 90; ++i) deep_macro += "{% endif %}";
+  deep_macro += "{% endmacro %}{{ m() }}";
   std::string long_sum = "{{ 1";
   for (int i = 0; i < 20000; ++i) long_sum += "+1";
   long_sum += " }}";
@@ -150,6 +155,7 @@ TEST(JinjaTest, LimitsHoldHostileTemplates) {
       "{{ (['a'] * 99999) | join('b' * 9999999) }}",
       deep_expression,
       deep_tags,
+      deep_macro,
       long_sum,
       std::string(5u << 20, 'a'),
   };
