@@ -12,6 +12,7 @@ std::span<const Command> Commands() {
       Command{"convert", "convert a Hugging Face folder to a checkpoint", RunConvert},
       Command{"build", "compile a checkpoint into an engine", RunBuild},
       Command{"run", "generate text with an engine", RunRun},
+      Command{"serve", "serve a model over HTTP", RunServe},
       Command{"tokenize", "text to token ids and back", RunTokenize},
   };
   return kCommands;

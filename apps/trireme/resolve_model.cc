@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "resolve_model.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cctype>
+#include <cstdlib>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "base/log.h"
+#include "base/mapped_file.h"
+#include "base/status.h"
+#include "base/version.h"
+#include "convert/convert.h"
+#include "progress.h"
+#include "trireme/builder.h"
+
+namespace trireme::cli {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string Environment(const char* name) {
+  const char* value = std::getenv(name);
+  return value == nullptr ? "" : value;
+}
+
+// FNV-1a (Fowler, Noll, Vo), 64 bit: names a cache entry, defends against nothing.
+uint64_t Hash(std::string_view text) {
+  uint64_t hash = 0xcbf29ce484222325ull;
+  for (char c : text) hash = (hash ^ static_cast<uint8_t>(c)) * 0x100000001b3ull;
+  return hash;
+}
+
+// Name, size and time of every file of a folder: a changed model makes another engine.
+std::string Fingerprint(const fs::path& folder) {
+  std::vector<std::string> lines;
+  std::error_code error;
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder, error)) {
+    if (!entry.is_regular_file(error)) continue;
+    lines.push_back(fmt::format("{} {} {}", entry.path().filename().string(), entry.file_size(error),
+                                entry.last_write_time(error).time_since_epoch().count()));
+  }
+  std::sort(lines.begin(), lines.end());
+  std::string text = fs::weakly_canonical(folder, error).string();
+  for (const std::string& line : lines) text += "\n" + line;
+  return text;
+}
+
+enum class FolderKind { kEngine, kCheckpoint, kHuggingFace, kOther };
+
+FolderKind KindOf(const fs::path& folder) {
+  std::error_code error;
+  if (fs::exists(folder / "rank0.engine", error)) return FolderKind::kEngine;
+  const StatusOr<std::string> text = ReadFile((folder / "config.json").string(), 16 << 20);
+  if (!text.ok()) return FolderKind::kOther;
+  const nlohmann::json config = nlohmann::json::parse(*text, nullptr, false);
+  if (!config.is_object()) return FolderKind::kOther;
+  if (config.contains("architectures")) return FolderKind::kHuggingFace;
+  return config.contains("architecture") ? FolderKind::kCheckpoint : FolderKind::kOther;
+}
+
+Status BuildInto(const std::string& checkpoint, const std::string& engine,
+                 const ResolveOptions& options) {
+  BuildOptions build;
+  build.checkpoint_dir = checkpoint;
+  build.output_dir = engine;
+  build.dtype = options.dtype;
+  Progress progress("");
+  return BuildEngine(build, [&](const BuildProgress& p) {
+    progress.Update(p.stage, p.done, p.total);
+  });
+}
+
+Status ConvertInto(const std::string& model, const std::string& checkpoint,
+                   const ResolveOptions& options) {
+  convert::ConvertOptions convert_options;
+  convert_options.model_dir = model;
+  convert_options.output_dir = checkpoint;
+  convert_options.dtype = options.dtype;
+  convert_options.weight_only_precision = options.weight_only_precision;
+  Progress progress("bytes");
+  return convert::Convert(convert_options, [&](const convert::ConvertProgress& p) {
+    progress.Update("converting", p.done_bytes, p.total_bytes);
+  });
+}
+
+// Builds an engine of `folder` into the cache, or finds the one made before.
+StatusOr<std::string> CachedEngine(const fs::path& folder, FolderKind kind,
+                                   const ResolveOptions& options, const ModelPlaces& places) {
+  if (places.engine_cache.empty()) {
+    return FailedPrecondition("no folder for the engine cache: set HOME or TRIREME_CACHE");
+  }
+  const std::string key = fmt::format("{}\n{} {} {}", Fingerprint(folder), options.dtype,
+                                      options.weight_only_precision, Version());
+  const fs::path target =
+      fs::path(places.engine_cache) /
+      fmt::format("{}-{:016x}", folder.filename().string(), Hash(key));
+  if (KindOf(target) == FolderKind::kEngine && fs::exists(target / "config.json")) {
+    LogInfo("engine_cache_hit path={}", target.string());
+    return target.string();
+  }
+  // Made under a name of its own and renamed, so that two starts do not mix.
+  const fs::path work = target.string() + fmt::format(".tmp{}", ::getpid());
+  const fs::path checkpoint = kind == FolderKind::kCheckpoint ? folder : work / "checkpoint";
+  LogInfo("engine_cache_miss building={}", target.string());
+  Status status = MakeDirectories((work / "engine").string());
+  if (status.ok() && kind == FolderKind::kHuggingFace) {
+    status = ConvertInto(folder.string(), checkpoint.string(), options);
+  }
+  if (status.ok()) {
+    status = BuildInto(checkpoint.string(), (work / "engine").string(), options);
+  }
+  std::error_code error;
+  if (status.ok()) {
+    fs::remove_all(target, error);
+    fs::rename(work / "engine", target, error);
+    if (error) status = ErrnoStatus(error.value(), "cannot place the engine at '" + target.string() + "'");
+  }
+  std::error_code ignored;
+  fs::remove_all(work, ignored);
+  if (!status.ok()) return status;
+  return target.string();
+}
+
+// The newest snapshot of org/name, or nothing.
+std::optional<fs::path> FindSnapshot(const std::string& name, const ModelPlaces& places) {
+  const size_t slash = name.find('/');
+  const fs::path repo = fs::path(places.huggingface_hub) /
+                        ("models--" + name.substr(0, slash) + "--" + name.substr(slash + 1));
+  std::error_code error;
+  const StatusOr<std::string> main = ReadFile((repo / "refs" / "main").string(), 256);
+  if (main.ok() && main->find('/') == std::string::npos) {
+    std::string revision = *main;
+    while (!revision.empty() && std::isspace(static_cast<unsigned char>(revision.back()))) {
+      revision.pop_back();
+    }
+    const fs::path snapshot = repo / "snapshots" / revision;
+    if (!revision.empty() && fs::is_directory(snapshot, error)) return snapshot;
+  }
+  for (const fs::directory_entry& entry : fs::directory_iterator(repo / "snapshots", error)) {
+    if (entry.is_directory(error)) return entry.path();
+  }
+  return std::nullopt;
+}
+
+bool LooksLikeHubName(const std::string& model) {
+  const size_t slash = model.find('/');
+  return slash != std::string::npos && slash > 0 && slash + 1 < model.size() &&
+         model.find('/', slash + 1) == std::string::npos && model.find("..") == std::string::npos &&
+         model[0] != '.';
+}
+
+}  // namespace
+
+ModelPlaces PlacesFromEnvironment() {
+  ModelPlaces places;
+  const std::string home = Environment("HOME");
+  const std::string cache = !Environment("XDG_CACHE_HOME").empty() ? Environment("XDG_CACHE_HOME")
+                            : home.empty()                          ? ""
+                                                                    : home + "/.cache";
+  if (const std::string hub = Environment("HF_HUB_CACHE"); !hub.empty()) {
+    places.huggingface_hub = hub;
+  } else if (const std::string hf_home = Environment("HF_HOME"); !hf_home.empty()) {
+    places.huggingface_hub = hf_home + "/hub";
+  } else if (!cache.empty()) {
+    places.huggingface_hub = cache + "/huggingface/hub";
+  }
+  if (const std::string own = Environment("TRIREME_CACHE"); !own.empty()) {
+    places.engine_cache = own + "/engines";
+  } else if (!cache.empty()) {
+    places.engine_cache = cache + "/trireme/engines";
+  }
+  return places;
+}
+
+StatusOr<std::string> ResolveEngine(const std::string& model, const ResolveOptions& options,
+                                    const ModelPlaces& places) {
+  std::error_code error;
+  fs::path folder = model;
+  if (!fs::exists(folder, error) && LooksLikeHubName(model)) {
+    const std::optional<fs::path> snapshot = FindSnapshot(model, places);
+    if (!snapshot) {
+      return NotFound(
+          "'{}' is neither a folder nor in the local Hugging Face cache; download it with "
+          "`huggingface-cli download {}`",
+          model, model);
+    }
+    folder = *snapshot;
+  }
+  if (!fs::exists(folder, error)) return NotFound("no model at '{}'", model);
+  if (!fs::is_directory(folder, error)) return model;  // one bare engine file
+  const FolderKind kind = KindOf(folder);
+  switch (kind) {
+    case FolderKind::kEngine: return folder.string();
+    case FolderKind::kCheckpoint:
+    case FolderKind::kHuggingFace: return CachedEngine(folder, kind, options, places);
+    case FolderKind::kOther: break;
+  }
+  return InvalidArgument(
+      "'{}' is no model: it holds neither rank0.engine nor a config.json of a checkpoint or of a "
+      "Hugging Face model",
+      model);
+}
+
+}  // namespace trireme::cli

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+// trireme serve: a model behind HTTP. Replaces tritonserver for one text model.
+#include <signal.h>
+
+#include <chrono>
+
+#include "base/log.h"
+#include "base/status.h"
+#include "cli.h"
+#include "commands.h"
+#include "resolve_model.h"
+#include "server/server.h"
+#include "trireme/generator.h"
+
+namespace trireme::cli {
+namespace {
+
+constexpr std::string_view kName = "serve";
+
+struct Flags {
+  std::string model;
+  std::string engine_dir;
+  std::string tokenizer_dir;
+  std::string chat_template;
+  ResolveOptions resolve;
+  server::ServerConfig server;
+  ExecutorConfig executor;
+  std::string batch_scheduler_policy = "guaranteed_no_evict";
+  int exit_timeout_secs = 30;
+  std::string log_info = "true";
+  int log_verbose = 0;
+  std::string allow_metrics = "true";
+};
+
+void AddFlags(CommandLine& line, Flags& f) {
+  line.AddPositional("model", f.model,
+                     "engine directory, Hugging Face folder, checkpoint, or org/name of the local "
+                     "Hugging Face cache");
+  line.Add("--engine_dir", f.engine_dir, "the same as the positional model");
+  line.Add("--tokenizer_dir,--tokenizer", f.tokenizer_dir, "default: the engine's own");
+  line.Add("--chat_template", f.chat_template, "file with a template, instead of the model's own");
+  line.Add("--model_name", f.server.model_name,
+           "name to serve under, besides ensemble, tensorrt_llm_bls and tensorrt_llm");
+  line.Add("--dtype", f.resolve.dtype, "of an engine built here: float32, float16, bfloat16, auto");
+  line.Add("--weight_only_precision", f.resolve.weight_only_precision,
+           "of an engine built here: int8 or int4");
+  line.Add("--http_address,--host", f.server.http.address, "address to listen on");
+  line.Add("--http_port,--port", f.server.http.port, "port of HTTP; 0: any free one");
+  line.Add("--http_thread_count", f.server.http.num_threads, "I/O threads");
+  line.Add("--http_max_input_size", f.server.http.max_body_bytes, "largest request body in bytes");
+  line.Add("--allow_metrics", f.allow_metrics, "true or false");
+  line.Add("--metrics_address", f.server.metrics.address, "address of the metrics");
+  line.Add("--metrics_port", f.server.metrics.port, "port of the metrics; 0: any free one");
+  line.Add("--id", f.server.id, "name in the server's metadata");
+  line.Add("--exit_timeout_secs", f.exit_timeout_secs, "how long running requests may take to end");
+  line.Add("--log_info", f.log_info, "true or false");
+  line.Add("--log_verbose", f.log_verbose, "above 0: debug messages");
+  line.Add("--max_batch_size", f.executor.max_batch_size, "0: as built");
+  line.Add("--max_num_tokens", f.executor.max_num_tokens, "0: as built");
+  line.Add("--max_seq_len", f.executor.max_seq_len, "0: as built");
+  line.Add("--max_queue_size", f.executor.max_queue_size, "waiting requests; 0: no limit");
+  line.Add("--num_threads", f.executor.num_threads, "compute threads; 0: one per processor");
+  line.Add("--kv_cache_free_gpu_mem_fraction,--kv_cache_free_gpu_memory_fraction",
+           f.executor.kv_cache.free_memory_fraction,
+           "share of free memory for the KV cache, between 0 and 1");
+  line.Add("--max_tokens_in_paged_kv_cache", f.executor.kv_cache.max_tokens,
+           "tokens in the KV cache; 0: from the fraction");
+  line.AddSwitch("--enable_kv_cache_reuse", f.executor.kv_cache.enable_block_reuse,
+                 "keep the blocks of finished prompts for prompts with the same beginning");
+  line.Add("--batch_scheduler_policy", f.batch_scheduler_policy,
+           "guaranteed_no_evict, max_utilization or static_batch");
+}
+
+void AddOthers(CommandLine& line) {
+  line.AddNoEffect("--enable_chunked_context", "prompts are always chunked when they must be");
+  line.AddNoEffect("--disable_auto_complete_config", "a model folder needs no configuration");
+  line.AddNoEffect("--strict_model_config", "a model folder needs no configuration");
+  line.AddRefused("--model_repository", "model repositories do not exist yet; name one model");
+  line.AddRefused("--model_store", "model repositories do not exist yet; name one model");
+  line.AddRefused("--model_control_mode", "model repositories do not exist yet", {"none"});
+  line.AddRefused("--load_model", "model repositories do not exist yet");
+  line.AddRefused("--allow_grpc", "gRPC does not exist yet", {"false", "0", "off"});
+  line.AddRefused("--grpc_port", "gRPC does not exist yet");
+  line.AddRefused("--tp_size", "several ranks do not run yet", {"1"});
+  line.AddRefused("--pp_size", "several ranks do not run yet", {"1"});
+  line.AddRefused("--max_beam_width", "beam search does not exist yet", {"1"});
+}
+
+StatusOr<bool> ParseBool(const std::string& text, std::string_view flag) {
+  for (const char* yes : {"true", "on", "1"}) {
+    if (text == yes) return true;
+  }
+  for (const char* no : {"false", "off", "0"}) {
+    if (text == no) return false;
+  }
+  return InvalidArgument("--{} takes true or false, not '{}'", flag, text);
+}
+
+Status FinishFlags(Flags& f) {
+  if (f.model.empty()) f.model = f.engine_dir;
+  if (f.model.empty()) return InvalidArgument("name a model: trireme serve MODEL");
+  TRIREME_ASSIGN_OR_RETURN(const bool info, ParseBool(f.log_info, "log-info"));
+  TRIREME_ASSIGN_OR_RETURN(f.server.allow_metrics, ParseBool(f.allow_metrics, "allow-metrics"));
+  TRIREME_RETURN_IF_ERROR(SetLogLevel(f.log_verbose > 0 ? "debug" : info ? "info" : "warning"));
+  if (f.batch_scheduler_policy == "max_utilization") {
+    f.executor.capacity_policy = CapacityPolicy::kMaxUtilization;
+  } else if (f.batch_scheduler_policy == "static_batch") {
+    f.executor.capacity_policy = CapacityPolicy::kStaticBatch;
+  } else if (f.batch_scheduler_policy != "guaranteed_no_evict") {
+    return InvalidArgument(
+        "--batch_scheduler_policy takes guaranteed_no_evict, max_utilization or static_batch, not "
+        "'{}'",
+        f.batch_scheduler_policy);
+  }
+  if (f.server.http.max_body_bytes <= 0) {
+    return InvalidArgument("--http-max-input-size must be positive");
+  }
+  return OkStatus();
+}
+
+Status Serve(Flags& f) {
+  TRIREME_RETURN_IF_ERROR(FinishFlags(f));
+  TRIREME_ASSIGN_OR_RETURN(const std::string engine,
+                           ResolveEngine(f.model, f.resolve, PlacesFromEnvironment()));
+  // Blocked in every thread made from here on, so that sigwait below is the one to see them.
+  sigset_t signals;
+  ::sigemptyset(&signals);
+  ::sigaddset(&signals, SIGINT);
+  ::sigaddset(&signals, SIGTERM);
+  ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  ::signal(SIGPIPE, SIG_IGN);
+
+  TRIREME_ASSIGN_OR_RETURN(
+      std::unique_ptr<Generator> generator,
+      Generator::Create(engine, f.executor,
+                        {.tokenizer_dir = f.tokenizer_dir, .chat_template_file = f.chat_template}));
+  TRIREME_ASSIGN_OR_RETURN(const std::unique_ptr<server::Server> server,
+                           server::Server::Start(f.server, std::move(generator)));
+  int signal_number = 0;
+  ::sigwait(&signals, &signal_number);
+  LogInfo("shutting_down signal={} drain_s={}", signal_number, f.exit_timeout_secs);
+  server->Shutdown(std::chrono::seconds(f.exit_timeout_secs));
+  return OkStatus();
+}
+
+}  // namespace
+
+int RunServe(std::span<const std::string> arguments) {
+  Flags flags;
+  flags.server.metrics.port = 8002;
+  CommandLine line(kName, "Serve a model over HTTP.",
+                   {"trireme serve engine", "trireme serve Qwen/Qwen2-0.5B-Instruct --dtype bfloat16",
+                    "curl -X POST localhost:8000/v2/models/ensemble/generate -d "
+                    "'{\"text_input\": \"Hello\", \"max_tokens\": 32}'"});
+  AddFlags(line, flags);
+  AddOthers(line);
+  if (const std::optional<int> code = line.Parse(arguments)) return *code;
+  const Status status = Serve(flags);
+  return status.ok() ? kExitOk : Fail(kName, status);
+}
+
+}  // namespace trireme::cli
