@@ -28,7 +28,8 @@ std::string NormaliseFlag(const std::string& argument) {
 // Dashes that word processors put where two hyphens were typed: hyphen, non-breaking hyphen, figure
 // dash, en dash, em dash, horizontal bar, minus sign.
 bool StartsWithTypographicDash(const std::string& argument) {
-  for (std::string_view dash : {"\u2010", "\u2011", "\u2012", "\u2013", "\u2014", "\u2015", "\u2212"}) {
+  for (std::string_view dash :
+       {"\u2010", "\u2011", "\u2012", "\u2013", "\u2014", "\u2015", "\u2212"}) {
     if (argument.starts_with(dash) || argument.starts_with("-" + std::string(dash))) return true;
   }
   return false;
@@ -122,12 +123,11 @@ std::optional<int> CommandLine::CheckRefused() const {
   for (const Refused& refused : refused_) {
     if (refused.option->count() == 0) continue;
     const bool harmless =
-        refused.values->size() == 1 &&
-        std::find(refused.harmless.begin(), refused.harmless.end(), refused.values->front()) !=
-            refused.harmless.end();
+        refused.values->size() == 1 && std::find(refused.harmless.begin(), refused.harmless.end(),
+                                                 refused.values->front()) != refused.harmless.end();
     if (harmless) continue;
-    fmt::print(stderr, "trireme {}: {} is refused: {}\n", name_,
-               refused.option->get_name(), refused.why);
+    fmt::print(stderr, "trireme {}: {} is refused: {}\n", name_, refused.option->get_name(),
+               refused.why);
     return kExitUsage;
   }
   return std::nullopt;
@@ -137,10 +137,11 @@ std::optional<int> CommandLine::Parse(std::span<const std::string> arguments) {
   std::vector<std::string> normal;
   for (const std::string& argument : arguments) {
     if (StartsWithTypographicDash(argument)) {
-      fmt::print(stderr,
-                 "trireme {}: '{}' starts with a typographic dash; type two hyphens: --{}\n", name_,
-                 argument, argument.substr(argument.find_first_of(
-                               "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")));
+      fmt::print(
+          stderr, "trireme {}: '{}' starts with a typographic dash; type two hyphens: --{}\n",
+          name_, argument,
+          argument.substr(
+              argument.find_first_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")));
       return kExitUsage;
     }
     normal.push_back(NormaliseFlag(argument));

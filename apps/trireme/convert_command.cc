@@ -33,8 +33,10 @@ void AddFlags(CommandLine& line, Flags& f) {
   line.Add("--tp_size", o.tp_size, "tensor-parallel ways");
   line.Add("--pp_size", o.pp_size, "pipeline-parallel ways");
   line.AddSwitch("--use_weight_only", f.use_weight_only, "quantize the weights of linear layers");
-  line.Add("--weight_only_precision", f.weight_only_precision, "with --use_weight_only: int8 or int4");
-  line.AddSwitch("--per_group", f.per_group, "int4: one scale per group of inputs, not per channel");
+  line.Add("--weight_only_precision", f.weight_only_precision,
+           "with --use_weight_only: int8 or int4");
+  line.AddSwitch("--per_group", f.per_group,
+                 "int4: one scale per group of inputs, not per channel");
   line.Add("--group_size", f.group_size, "with --per_group: inputs per scale");
   line.AddSwitch("--use_parallel_embedding", o.use_parallel_embedding, "shard the embedding table");
   line.Add("--embedding_sharding_dim", o.embedding_sharding_dim, "0: vocabulary, 1: hidden");
@@ -51,7 +53,8 @@ void AddOthers(CommandLine& line) {
   line.AddNoEffect("--disable_weight_only_quant_plugin", "there is one form of weight-only GEMM");
   line.AddNoEffect("--qwen_type", "the model's config.json says what it is");
   line.AddNoEffect("--logits_dtype", "logits are always float32");
-  line.AddRefused("--meta_ckpt_dir", "original .pth checkpoints are not read; use the Hugging Face form");
+  line.AddRefused("--meta_ckpt_dir",
+                  "original .pth checkpoints are not read; use the Hugging Face form");
   line.AddRefused("--smoothquant,--sq", "SmoothQuant does not exist yet");
   line.AddRefused("--per_channel", "SmoothQuant does not exist yet");
   line.AddRefused("--per_token", "SmoothQuant does not exist yet");
@@ -69,11 +72,12 @@ void AddOthers(CommandLine& line) {
   line.AddRefused("--moe_top_k", "mixtures of experts do not exist yet", {"0"});
   line.AddRefused("--moe_tp_mode", "mixtures of experts do not exist yet");
   line.AddRefused("--moe_renorm_mode", "mixtures of experts do not exist yet");
-  for (const char* name : {"--vocab_size", "--n_positions", "--n_layer", "--n_head", "--n_kv_head",
-                           "--n_embd", "--inter_size", "--rms_norm_eps", "--hidden_act",
-                           "--rotary_base", "--rotary_scaling"}) {
-    line.AddRefused(name, "shapes come from config.json; for random weights use `trireme build "
-                          "--model_config`");
+  for (const char* name :
+       {"--vocab_size", "--n_positions", "--n_layer", "--n_head", "--n_kv_head", "--n_embd",
+        "--inter_size", "--rms_norm_eps", "--hidden_act", "--rotary_base", "--rotary_scaling"}) {
+    line.AddRefused(name,
+                    "shapes come from config.json; for random weights use `trireme build "
+                    "--model_config`");
   }
 }
 
@@ -81,11 +85,12 @@ void AddOthers(CommandLine& line) {
 
 int RunConvert(std::span<const std::string> arguments) {
   Flags flags;
-  CommandLine line(kName, "Convert a Hugging Face folder to a checkpoint.",
-                   {"trireme convert --model_dir Qwen2-0.5B --output_dir ck --dtype bfloat16",
-                    "trireme convert --model_dir Llama-3-8B --output_dir ck --tp_size 2 --workers 2",
-                    "trireme convert --model_dir Llama-3-8B --output_dir ck --use_weight_only "
-                    "--weight_only_precision int4 --per_group"});
+  CommandLine line(
+      kName, "Convert a Hugging Face folder to a checkpoint.",
+      {"trireme convert --model_dir Qwen2-0.5B --output_dir ck --dtype bfloat16",
+       "trireme convert --model_dir Llama-3-8B --output_dir ck --tp_size 2 --workers 2",
+       "trireme convert --model_dir Llama-3-8B --output_dir ck --use_weight_only "
+       "--weight_only_precision int4 --per_group"});
   AddFlags(line, flags);
   AddOthers(line);
   if (const std::optional<int> code = line.Parse(arguments)) return *code;
@@ -93,8 +98,9 @@ int RunConvert(std::span<const std::string> arguments) {
   if (flags.use_weight_only) {
     flags.options.weight_only_precision = flags.weight_only_precision;
     if (flags.weight_only_precision == "int4_gptq") {
-      return Fail(kName, Unimplemented("--weight_only_precision int4_gptq: GPTQ checkpoints are not "
-                                       "read yet; use int8 or int4"));
+      return Fail(kName,
+                  Unimplemented("--weight_only_precision int4_gptq: GPTQ checkpoints are not "
+                                "read yet; use int8 or int4"));
     }
     if (flags.per_group) flags.options.group_size = flags.group_size;
   } else if (line.Given("--weight_only_precision")) {
@@ -110,9 +116,9 @@ int RunConvert(std::span<const std::string> arguments) {
     });
   }
   if (!status.ok()) return Fail(kName, status);
-  const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(
-                           std::chrono::steady_clock::now() - begin)
-                           .count();
+  const auto seconds =
+      std::chrono::duration_cast<std::chrono::seconds>(std::chrono::steady_clock::now() - begin)
+          .count();
   fmt::print("Total time of converting checkpoints: {:02}:{:02}:{:02}\n", seconds / 3600,
              seconds / 60 % 60, seconds % 60);
   return kExitOk;

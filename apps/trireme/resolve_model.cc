@@ -41,7 +41,8 @@ std::string Fingerprint(const fs::path& folder) {
   std::error_code error;
   for (const fs::directory_entry& entry : fs::directory_iterator(folder, error)) {
     if (!entry.is_regular_file(error)) continue;
-    lines.push_back(fmt::format("{} {} {}", entry.path().filename().string(), entry.file_size(error),
+    lines.push_back(fmt::format("{} {} {}", entry.path().filename().string(),
+                                entry.file_size(error),
                                 entry.last_write_time(error).time_since_epoch().count()));
   }
   std::sort(lines.begin(), lines.end());
@@ -70,9 +71,8 @@ Status BuildInto(const std::string& checkpoint, const std::string& engine,
   build.output_dir = engine;
   build.dtype = options.dtype;
   Progress progress("");
-  return BuildEngine(build, [&](const BuildProgress& p) {
-    progress.Update(p.stage, p.done, p.total);
-  });
+  return BuildEngine(build,
+                     [&](const BuildProgress& p) { progress.Update(p.stage, p.done, p.total); });
 }
 
 Status ConvertInto(const std::string& model, const std::string& checkpoint,
@@ -96,9 +96,8 @@ StatusOr<std::string> CachedEngine(const fs::path& folder, FolderKind kind,
   }
   const std::string key = fmt::format("{}\n{} {} {}", Fingerprint(folder), options.dtype,
                                       options.weight_only_precision, Version());
-  const fs::path target =
-      fs::path(places.engine_cache) /
-      fmt::format("{}-{:016x}", folder.filename().string(), Hash(key));
+  const fs::path target = fs::path(places.engine_cache) /
+                          fmt::format("{}-{:016x}", folder.filename().string(), Hash(key));
   if (KindOf(target) == FolderKind::kEngine && fs::exists(target / "config.json")) {
     LogInfo("engine_cache_hit path={}", target.string());
     return target.string();
@@ -118,7 +117,8 @@ StatusOr<std::string> CachedEngine(const fs::path& folder, FolderKind kind,
   if (status.ok()) {
     fs::remove_all(target, error);
     fs::rename(work / "engine", target, error);
-    if (error) status = ErrnoStatus(error.value(), "cannot place the engine at '" + target.string() + "'");
+    if (error)
+      status = ErrnoStatus(error.value(), "cannot place the engine at '" + target.string() + "'");
   }
   std::error_code ignored;
   fs::remove_all(work, ignored);
@@ -160,8 +160,8 @@ ModelPlaces PlacesFromEnvironment() {
   ModelPlaces places;
   const std::string home = Environment("HOME");
   const std::string cache = !Environment("XDG_CACHE_HOME").empty() ? Environment("XDG_CACHE_HOME")
-                            : home.empty()                          ? ""
-                                                                    : home + "/.cache";
+                            : home.empty()                         ? ""
+                                                                   : home + "/.cache";
   if (const std::string hub = Environment("HF_HUB_CACHE"); !hub.empty()) {
     places.huggingface_hub = hub;
   } else if (const std::string hf_home = Environment("HF_HOME"); !hf_home.empty()) {

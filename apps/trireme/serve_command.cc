@@ -148,10 +148,11 @@ Status Serve(Flags& f) {
 int RunServe(std::span<const std::string> arguments) {
   Flags flags;
   flags.server.metrics.port = 8002;
-  CommandLine line(kName, "Serve a model over HTTP.",
-                   {"trireme serve engine", "trireme serve Qwen/Qwen2-0.5B-Instruct --dtype bfloat16",
-                    "curl -X POST localhost:8000/v2/models/ensemble/generate -d "
-                    "'{\"text_input\": \"Hello\", \"max_tokens\": 32}'"});
+  CommandLine line(
+      kName, "Serve a model over HTTP.",
+      {"trireme serve engine", "trireme serve Qwen/Qwen2-0.5B-Instruct --dtype bfloat16",
+       "curl -X POST localhost:8000/v2/models/ensemble/generate -d "
+       "'{\"text_input\": \"Hello\", \"max_tokens\": 32}'"});
   AddFlags(line, flags);
   AddOthers(line);
   if (const std::optional<int> code = line.Parse(arguments)) return *code;

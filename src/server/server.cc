@@ -135,8 +135,8 @@ class ServerImpl : public Server {
     }
     if (path.size() > 4 && path[3] == "versions") {
       if (path[4] != "1") {
-        return exchange->Send(ErrorResponse(404, "Request for unknown model: '" + name +
-                                                     "' version " + path[4] + " is not found"));
+        return exchange->Send(ErrorResponse(
+            404, "Request for unknown model: '" + name + "' version " + path[4] + " is not found"));
       }
       at = 5;
     }

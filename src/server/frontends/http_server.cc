@@ -204,7 +204,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   awaitable<bool> ReadRequest(http::request_parser<http::string_body>& parser) {
     error_code error;
     stream_.expires_after(server_->config.read_timeout);
-    co_await http::async_read_header(stream_, buffer_, parser, redirect_error(use_awaitable, error));
+    co_await http::async_read_header(stream_, buffer_, parser,
+                                     redirect_error(use_awaitable, error));
     if (!error && parser.get()[http::field::expect] == "100-continue") {
       http::response<http::empty_body> go_on(http::status::continue_, parser.get().version());
       co_await http::async_write(stream_, go_on, redirect_error(use_awaitable, error));
@@ -219,8 +220,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
                       fmt::format("request body exceeds the maximum allowed input size of {} bytes",
                                   server_->config.max_body_bytes));
     } else if (error == http::error::header_limit) {
-      co_await Refuse(http::status::request_header_fields_too_large,
-                      "request header is too long");
+      co_await Refuse(http::status::request_header_fields_too_large, "request header is too long");
     } else if (error.category() == http::make_error_code(http::error::bad_method).category() &&
                error != http::error::end_of_stream && error != http::error::partial_message) {
       co_await Refuse(http::status::bad_request, "malformed HTTP request: " + error.message());
@@ -264,8 +264,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
     co_await exchange.WaitForOutput();
     if (exchange.gone()) co_return false;
     if (exchange.stream()) co_return co_await AnswerStream(exchange, version, keep_alive);
-    http::response<http::string_body> response(
-        static_cast<http::status>(exchange.head().status), version);
+    http::response<http::string_body> response(static_cast<http::status>(exchange.head().status),
+                                               version);
     SetHeaders(response, exchange.head());
     response.keep_alive(keep_alive);
     response.body() = std::move(exchange.head().body);
@@ -287,7 +287,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   // Chunked; an HTTP/1.0 client gets the bytes as they are and the end of the connection.
   awaitable<bool> AnswerStream(Exchange& exchange, unsigned version, bool keep_alive) {
     const bool chunked = version >= 11;
-    http::response<http::empty_body> head(static_cast<http::status>(exchange.head().status), version);
+    http::response<http::empty_body> head(static_cast<http::status>(exchange.head().status),
+                                          version);
     SetHeaders(head, exchange.head());
     head.keep_alive(keep_alive && chunked);
     head.chunked(chunked);
@@ -356,7 +357,8 @@ class Server : public HttpServer {
       return AlreadyExists("port {} is taken by another program; choose another port", config.port);
     }
     if (error) {
-      return Unavailable("cannot listen on {}:{}: {}", config.address, config.port, error.message());
+      return Unavailable("cannot listen on {}:{}: {}", config.address, config.port,
+                         error.message());
     }
     port_ = acceptor_.local_endpoint().port();
     asio::co_spawn(io_, Accept(), asio::detached);
@@ -403,7 +405,8 @@ class Server : public HttpServer {
       Strand strand = asio::make_strand(io_);
       tcp::socket socket(strand);
       co_await acceptor_.async_accept(socket, redirect_error(use_awaitable, error));
-      if (error == asio::error::operation_aborted || error == asio::error::bad_descriptor) co_return;
+      if (error == asio::error::operation_aborted || error == asio::error::bad_descriptor)
+        co_return;
       if (error) {
         // Out of descriptors, most likely: wait for some to come back.
         LogWarning("http_accept_failed reason=\"{}\"", error.message());

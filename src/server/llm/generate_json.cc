@@ -57,13 +57,12 @@ Status Read(const json& value, std::string_view key, bool& to) {
 }
 
 template <typename Integer>
-  requires std::is_integral_v<Integer>
-Status Read(const json& value, std::string_view key, Integer& to) {
+requires std::is_integral_v<Integer> Status Read(const json& value, std::string_view key,
+                                                 Integer& to) {
   TRIREME_ASSIGN_OR_RETURN(const json* scalar, Scalar(value, key));
   if (!scalar->is_number_integer()) return InvalidArgument("'{}' must be an integer", key);
-  const bool fits = scalar->is_number_unsigned()
-                        ? std::in_range<Integer>(scalar->get<uint64_t>())
-                        : std::in_range<Integer>(scalar->get<int64_t>());
+  const bool fits = scalar->is_number_unsigned() ? std::in_range<Integer>(scalar->get<uint64_t>())
+                                                 : std::in_range<Integer>(scalar->get<int64_t>());
   if (!fits) return InvalidArgument("'{}' is {}, which is out of range", key, scalar->dump());
   to = scalar->get<Integer>();
   return OkStatus();
@@ -210,12 +209,23 @@ const std::map<std::string, Reader, std::less<>>& Readers() {
   return *readers;
 }
 
-constexpr std::string_view kUnavailable[] = {
-    "decoder_text_input", "prompt_embedding_table", "prompt_table_extra_id", "prompt_vocab_size",
-    "lora_task_id", "lora_weights", "lora_config", "guided_decoding_guide_type",
-    "guided_decoding_guide", "image_input", "image_bytes_input", "image_url_input",
-    "video_bytes_input", "num_draft_tokens", "use_draft_logits", "draft_input_ids",
-    "beam_search_diversity_rate"};
+constexpr std::string_view kUnavailable[] = {"decoder_text_input",
+                                             "prompt_embedding_table",
+                                             "prompt_table_extra_id",
+                                             "prompt_vocab_size",
+                                             "lora_task_id",
+                                             "lora_weights",
+                                             "lora_config",
+                                             "guided_decoding_guide_type",
+                                             "guided_decoding_guide",
+                                             "image_input",
+                                             "image_bytes_input",
+                                             "image_url_input",
+                                             "video_bytes_input",
+                                             "num_draft_tokens",
+                                             "use_draft_logits",
+                                             "draft_input_ids",
+                                             "beam_search_diversity_rate"};
 
 Status ReadMember(Draft& draft, const std::string& key, const json& value) {
   const auto reader = Readers().find(key);
@@ -249,7 +259,8 @@ Status FinishCall(Draft& draft) {
   if (request.max_tokens == 0) return InvalidArgument("max_tokens must be a single value > 0");
   request.prompt = std::move(draft.text_input);
   if (draft.has_end_id) {
-    request.end_ids = draft.end_id < 0 ? std::vector<TokenId>() : std::vector<TokenId>{draft.end_id};
+    request.end_ids =
+        draft.end_id < 0 ? std::vector<TokenId>() : std::vector<TokenId>{draft.end_id};
   }
   if (draft.bias_words.size() != draft.bias_weights.size()) {
     return InvalidArgument("embedding_bias_words has {} entries, embedding_bias_weights {}",
@@ -272,7 +283,8 @@ StatusOr<GenerateCall> ParseGenerateCall(std::string_view body) {
   TRIREME_RETURN_IF_ERROR(CheckDepth(body));
   const json object = json::parse(body, nullptr, /*allow_exceptions=*/false);
   if (object.is_discarded()) {
-    return InvalidArgument("failed to parse the request JSON buffer: it is not valid JSON in UTF-8");
+    return InvalidArgument(
+        "failed to parse the request JSON buffer: it is not valid JSON in UTF-8");
   }
   if (!object.is_object()) return InvalidArgument("the request must be a JSON object");
   Draft draft;
@@ -285,9 +297,9 @@ StatusOr<GenerateCall> ParseGenerateCall(std::string_view body) {
 
 std::string GenerateReply(const GenerateOutput& output, const GenerateCall& call,
                           const std::string& model_name, const std::string& model_version) {
-  json reply = {{"model_name", model_name},     {"model_version", model_version},
-                {"sequence_end", false},        {"sequence_id", 0},
-                {"sequence_start", false},      {"text_output", output.text}};
+  json reply = {{"model_name", model_name}, {"model_version", model_version},
+                {"sequence_end", false},    {"sequence_id", 0},
+                {"sequence_start", false},  {"text_output", output.text}};
   if (!call.id.empty()) reply["id"] = call.id;
   const OutputConfig& wanted = call.request.output;
   if (wanted.return_log_probs) {

@@ -44,7 +44,8 @@ void Histogram::Observe(double value) {
   sum_.fetch_add(value, std::memory_order_relaxed);
 }
 
-MetricsRegistry::Series& MetricsRegistry::FindOrAdd(const std::string& name, const std::string& help,
+MetricsRegistry::Series& MetricsRegistry::FindOrAdd(const std::string& name,
+                                                    const std::string& help,
                                                     const std::string& type, const Labels& labels) {
   Family& family = families_[name];
   family.help = help;
@@ -69,7 +70,8 @@ Histogram& MetricsRegistry::AddHistogram(const std::string& name, const std::str
                                          const Labels& labels, std::vector<double> bounds) {
   MutexLock lock(mutex_);
   Series& series = FindOrAdd(name, help, "histogram", labels);
-  if (series.histogram == nullptr) series.histogram = std::make_unique<Histogram>(std::move(bounds));
+  if (series.histogram == nullptr)
+    series.histogram = std::make_unique<Histogram>(std::move(bounds));
   return *series.histogram;
 }
 
