@@ -23,6 +23,7 @@ namespace trireme::kernels {
 constexpr int kBlockRows = 6;  // 6 x 4 accumulators of 16 registers' worth leave room for operands
 constexpr int kKeyTile = 64;
 constexpr int kKeyGroup = 16;
+constexpr int kPrefetchRows = 12;  // rows of a tile that is bound by memory
 constexpr int kGroupsPerTile = kKeyTile / kKeyGroup;
 
 template <typename V, typename T>
@@ -111,7 +112,24 @@ class AttentionTileRun {
     }
   }
 
+  // Few rows wait for memory more than they compute: the next key tile is on its way to the second
+  // level cache while this one is worked on.
+  void PrefetchKeys(int64_t key) {
+    FindGroups(key);
+    const int first = RowBegin(0, key) / kKeyGroup;
+    const int last = (RowEnd(tile_.num_rows - 1, key) + kKeyGroup - 1) / kKeyGroup;
+    const int64_t bytes = int64_t{kKeyGroup} * head_dim_ * static_cast<int64_t>(sizeof(T));
+    for (int g = first; g < last; ++g) {
+      for (int64_t i = 0; i < bytes; i += 64) {
+        __builtin_prefetch(reinterpret_cast<const char*>(keys_[g]) + i, 0, 2);
+        __builtin_prefetch(reinterpret_cast<const char*>(values_[g]) + i, 0, 2);
+      }
+    }
+  }
+
   void RunKeys(int64_t key, AttentionRecord& record) {
+    const int64_t next = key + kKeyTile;
+    if (tile_.num_rows <= kPrefetchRows && next < end_[tile_.num_rows - 1]) PrefetchKeys(next);
     FindGroups(key);
     const int blocks = (tile_.num_rows + kBlockRows - 1) / kBlockRows;
     for (int b = 0; b < blocks; ++b) {
@@ -137,7 +155,6 @@ class AttentionTileRun {
     int common_end = kKeyTile;
     int begin[kRows];
     int end[kRows];
-#pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
       begin[r] = RowBegin(row + r, key);
       end[r] = RowEnd(row + r, key);

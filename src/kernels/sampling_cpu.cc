@@ -167,7 +167,9 @@ class RowSampler {
       }
     }
     const int64_t found = std::min<int64_t>(count, end - scratch_.candidates);
-    std::partial_sort(scratch_.candidates, scratch_.candidates + found, end, Larger);
+    Candidate* middle = scratch_.candidates + found;
+    if (middle != end) std::nth_element(scratch_.candidates, middle, end, Larger);
+    std::sort(scratch_.candidates, middle, Larger);
     return found;
   }
 
