@@ -13,6 +13,7 @@ std::span<const Command> Commands() {
       Command{"build", "compile a checkpoint into an engine", RunBuild},
       Command{"run", "generate text with an engine", RunRun},
       Command{"serve", "serve a model over HTTP", RunServe},
+      Command{"bench", "measure throughput and latency", RunBench},
       Command{"tokenize", "text to token ids and back", RunTokenize},
   };
   return kCommands;

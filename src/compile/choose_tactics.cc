@@ -27,10 +27,39 @@ constexpr int64_t kProfileRows[] = {1, 8, 128};
 
 // Weights are rotated through at least this much memory, so that a decode-sized run reads them from
 // memory as a real step does and not from a cache.
-constexpr int64_t kRotationBytes = 96 << 20;
+constexpr int64_t kRotationBytes = 64 << 20;
+
+// Timed weights are cut to this many bytes of float values: time grows with the rows of a weight
+// and nothing else about them matters.
+constexpr int64_t kTimedElements = 8 << 20;
 
 // One timed run is given about this long.
-constexpr double kBudgetMs = 8.0;
+constexpr double kBudgetMs = 4.0;
+
+// The problem that is timed in place of `problem`, and how many times longer the whole one takes.
+struct TimedProblem {
+  LinearProblem problem;
+  double factor = 1.0;
+};
+TimedProblem Shortened(const LinearProblem& problem) {
+  TimedProblem timed{problem};
+  // Whole tiles of every layout, an even number of branches.
+  constexpr int64_t kRowMultiple = 512;
+  const int64_t rows =
+      std::max<int64_t>(1, kTimedElements / problem.in_features / kRowMultiple) * kRowMultiple;
+  if (rows < problem.out_features) {
+    timed.problem.out_features = rows;
+    timed.factor = static_cast<double>(problem.out_features) / static_cast<double>(rows);
+  }
+  return timed;
+}
+
+// SplitMix64 (Steele, Lea, Flood 2014): random operands at the speed of memory.
+uint64_t NextRandom(uint64_t& state) {
+  uint64_t z = (state += 0x9e3779b97f4a7c15ull);
+  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
+  return z ^ (z >> 31);
+}
 
 std::string Signature(const LinearProblem& problem) {
   return fmt::format("linear {}x{} {} q{} g{} a{}", problem.out_features, problem.in_features,
@@ -68,14 +97,14 @@ class TimingData {
                         : problem.quant.kind == WeightQuant::Kind::kInt4 ? DType::kInt4
                                                                          : DType::kBFloat16;
     HostTensor weight(dtype, {problem.out_features, problem.in_features});
-    std::mt19937 random(1);
+    uint64_t random = 1;
     if (quantized) {
-      for (std::byte& b : weight.bytes()) b = static_cast<std::byte>(random());
+      for (std::byte& b : weight.bytes()) b = static_cast<std::byte>(NextRandom(random));
     } else {
       // bfloat16 patterns of magnitude about 2^-6 with random sign and mantissa.
       auto* values = weight.as<uint16_t>();
       for (int64_t i = 0; i < count; ++i) {
-        values[i] = static_cast<uint16_t>(0x3c80u | (random() & 0x807fu));
+        values[i] = static_cast<uint16_t>(0x3c80u | (NextRandom(random) & 0x807fu));
       }
     }
     const int64_t groups =
@@ -146,6 +175,7 @@ StatusOr<std::vector<std::vector<double>>> TimeTactics(const LinearProblem& prob
                                                        TimingCache& cache) {
   std::vector<std::vector<double>> times(tactics.size());
   std::map<std::string, std::unique_ptr<TimingData>> data;
+  const TimedProblem timed = Shortened(problem);
   for (size_t i = 0; i < tactics.size(); ++i) {
     for (int64_t rows : kProfileRows) {
       const std::string key = Key(problem, tactics[i], rows);
@@ -153,11 +183,11 @@ StatusOr<std::vector<std::vector<double>>> TimeTactics(const LinearProblem& prob
       if (!time) {
         std::unique_ptr<TimingData>& layout_data = data[tactics[i].layout];
         if (layout_data == nullptr) {
-          TRIREME_ASSIGN_OR_RETURN(layout_data, TimingData::Make(problem, tactics[i].layout));
+          TRIREME_ASSIGN_OR_RETURN(layout_data, TimingData::Make(timed.problem, tactics[i].layout));
         }
         TRIREME_ASSIGN_OR_RETURN(const LinearKernel kernel,
-                                 LinearKernel::Create(problem, tactics[i]));
-        time = TimeKernel(kernel, tactics[i], rows, *layout_data, context);
+                                 LinearKernel::Create(timed.problem, tactics[i]));
+        time = timed.factor * TimeKernel(kernel, tactics[i], rows, *layout_data, context);
         cache.Put(key, *time);
       }
       times[i].push_back(*time);

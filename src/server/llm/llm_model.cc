@@ -266,6 +266,8 @@ void LlmModel::GenerateStream(const std::shared_ptr<HttpExchange>& exchange,
     metrics_->failure.Add(1);
     return exchange->Send(ErrorResponse(parsed.status()));
   }
+  // Each event of a stream holds new text only.
+  if (parsed->request.streaming) parsed->request.output.exclude_input_from_output = true;
   Start(std::make_shared<Call>(exchange, name, std::move(*parsed), true, *metrics_));
 }
 

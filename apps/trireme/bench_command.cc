@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: Apache-2.0
+// trireme bench: throughput and latency of an engine. Replaces gptManagerBenchmark and trtllm-bench.
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <chrono>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <random>
+
+#include "base/cpu_features.h"
+#include "base/log.h"
+#include "base/mapped_file.h"
+#include "base/memory_bandwidth.h"
+#include "base/status.h"
+#include "base/version.h"
+#include "cli.h"
+#include "commands.h"
+#include "resolve_model.h"
+#include "trireme/executor.h"
+
+namespace trireme::cli {
+namespace {
+
+constexpr std::string_view kName = "bench";
+using Clock = std::chrono::steady_clock;
+using Json = nlohmann::ordered_json;
+
+struct Flags {
+  std::string mode;
+  std::string engine_dir = "engine_outputs";
+  int input_len = 128;
+  int output_len = 128;
+  int num_requests = 32;
+  int concurrency = 0;  // 0: all requests at once
+  int warm_up = 2;
+  int num_runs = 5;
+  uint64_t seed = 420;
+  std::string output_json;
+  ResolveOptions resolve;
+  ExecutorConfig executor;
+  std::string log_level = "warning";
+};
+
+void AddFlags(CommandLine& line, Flags& f) {
+  line.AddPositional("mode", f.mode, "throughput or latency");
+  line.Add("--engine_dir", f.engine_dir, "engine, or what `trireme serve` takes as a model");
+  line.Add("--input_len", f.input_len, "tokens of each prompt (random ids)");
+  line.Add("--output_len", f.output_len, "new tokens of each request; the end token is ignored");
+  line.Add("--num_requests", f.num_requests, "throughput: requests in all");
+  line.Add("--concurrency", f.concurrency, "throughput: requests at once; 0: all");
+  line.Add("--warm_up,--warmup", f.warm_up, "requests (throughput) or runs (latency) before timing");
+  line.Add("--num_runs", f.num_runs, "latency: timed runs, one request each");
+  line.Add("--random_seed", f.seed, "of the prompts");
+  line.Add("--output_json", f.output_json, "write the result there; it is printed in any case");
+  line.Add("--dtype", f.resolve.dtype, "of an engine built here");
+  line.Add("--max_batch_size", f.executor.max_batch_size, "0: as built");
+  line.Add("--max_num_tokens", f.executor.max_num_tokens, "0: as built");
+  line.Add("--num_threads", f.executor.num_threads, "0: one per processor");
+  line.Add("--kv_cache_free_gpu_mem_fraction,--kv_cache_free_gpu_memory_fraction",
+           f.executor.kv_cache.free_memory_fraction, "share of free memory for the KV cache");
+  line.Add("--log_level", f.log_level, "verbosity: debug, info, warning, error");
+  line.AddNoEffect("--streaming", "first tokens are always timed");
+  line.AddNoEffect("--eos_id", "the end token is always ignored");
+  line.AddRefused("--profile", "per-op times do not exist on this device yet");
+  line.AddRefused("--request_rate", "a fixed arrival rate does not exist yet", {"-1"});
+  line.AddRefused("--dataset", "prompts are random ids of a fixed length");
+  line.AddRefused("--beam_width", "beam search does not exist yet", {"1"});
+}
+
+// Times of one request, seconds since the run began.
+struct Timing {
+  double start = 0;
+  double first = 0;
+  double end = 0;
+  int tokens = 0;
+};
+
+double Percentile(std::vector<double> values, double share) {
+  if (values.empty()) return 0;
+  std::sort(values.begin(), values.end());
+  const double at = share * static_cast<double>(values.size() - 1);
+  const size_t low = static_cast<size_t>(at);
+  const size_t high = std::min(low + 1, values.size() - 1);
+  return values[low] + (values[high] - values[low]) * (at - static_cast<double>(low));
+}
+
+Json Percentiles(const std::vector<double>& seconds) {
+  double sum = 0;
+  for (double value : seconds) sum += value;
+  return {{"mean", seconds.empty() ? 0 : 1e3 * sum / static_cast<double>(seconds.size())},
+          {"p50", 1e3 * Percentile(seconds, 0.5)},
+          {"p90", 1e3 * Percentile(seconds, 0.9)},
+          {"p99", 1e3 * Percentile(seconds, 0.99)},
+          {"max", 1e3 * Percentile(seconds, 1.0)}};
+}
+
+class Bench {
+ public:
+  Bench(const Flags& flags, Executor& executor)
+      : flags_(flags), executor_(executor), random_(flags.seed) {}
+
+  Request MakeRequest() {
+    Request request;
+    std::uniform_int_distribution<TokenId> token(0, executor_.Info().model.vocab_size - 1);
+    for (int i = 0; i < flags_.input_len; ++i) request.prompt.push_back(token(random_));
+    request.max_tokens = flags_.output_len;
+    request.streaming = true;
+    request.sampling.top_k = 1;
+    return request;
+  }
+
+  // Runs `count` requests with at most `concurrency` at once; returns their times.
+  StatusOr<std::vector<Timing>> Run(int count, int concurrency) {
+    std::vector<Timing> timings(static_cast<size_t>(count));
+    std::map<RequestId, size_t> running;
+    const Clock::time_point begin = Clock::now();
+    const auto now = [&] { return std::chrono::duration<double>(Clock::now() - begin).count(); };
+    size_t next = 0;
+    size_t finished = 0;
+    while (finished < timings.size()) {
+      while (next < timings.size() && static_cast<int>(running.size()) < concurrency) {
+        timings[next].start = now();
+        TRIREME_ASSIGN_OR_RETURN(const RequestId id, executor_.Enqueue(MakeRequest()));
+        running[id] = next++;
+      }
+      for (const Response& response : executor_.AwaitResponses()) {
+        TRIREME_RETURN_IF_ERROR(response.error);
+        const auto entry = running.find(response.request_id);
+        if (entry == running.end()) continue;
+        Timing& timing = timings[entry->second];
+        if (timing.tokens == 0 && !response.tokens.empty()) timing.first = now();
+        timing.tokens += static_cast<int>(response.tokens.size());
+        if (!response.is_final) continue;
+        timing.end = now();
+        running.erase(entry);
+        ++finished;
+      }
+    }
+    return timings;
+  }
+
+  StatusOr<Json> Throughput() {
+    const int concurrency = flags_.concurrency > 0 ? flags_.concurrency : flags_.num_requests;
+    if (flags_.warm_up > 0) {
+      TRIREME_RETURN_IF_ERROR(Run(flags_.warm_up, std::min(flags_.warm_up, concurrency)).status());
+    }
+    TRIREME_ASSIGN_OR_RETURN(const std::vector<Timing> timings,
+                             Run(flags_.num_requests, concurrency));
+    Json result = Summary(timings);
+    result["concurrency"] = concurrency;
+    return result;
+  }
+
+  StatusOr<Json> Latency() {
+    if (flags_.warm_up > 0) TRIREME_RETURN_IF_ERROR(Run(flags_.warm_up, 1).status());
+    TRIREME_ASSIGN_OR_RETURN(const std::vector<Timing> timings, Run(flags_.num_runs, 1));
+    Json result = Summary(timings);
+    // One token reads every weight once: bytes over time, beside what memory gives right now.
+    std::vector<double> steps;
+    for (const Timing& t : timings) {
+      if (t.tokens > 1) steps.push_back((t.end - t.first) / (t.tokens - 1));
+    }
+    const double step_s = Percentile(steps, 0.5);
+    const double bandwidth = MeasureReadBandwidth(flags_.executor.num_threads);
+    const double bytes = static_cast<double>(executor_.Info().weight_bytes);
+    result["decode_tokens_per_s"] = step_s > 0 ? 1.0 / step_s : 0.0;
+    result["prefill_tokens_per_s"] =
+        flags_.input_len / Percentile(FirstTokenTimes(timings), 0.5);
+    result["weight_bytes"] = executor_.Info().weight_bytes;
+    result["read_bandwidth_gb_per_s"] = bandwidth * 1e-9;
+    result["share_of_bandwidth"] = step_s > 0 ? bytes / step_s / bandwidth : 0.0;
+    return result;
+  }
+
+ private:
+  static std::vector<double> FirstTokenTimes(const std::vector<Timing>& timings) {
+    std::vector<double> times;
+    for (const Timing& t : timings) times.push_back(t.first - t.start);
+    return times;
+  }
+
+  Json Summary(const std::vector<Timing>& timings) const {
+    double end = 0;
+    double begin = 1e300;
+    int64_t tokens = 0;
+    std::vector<double> itl;
+    std::vector<double> latency;
+    for (const Timing& t : timings) {
+      begin = std::min(begin, t.start);
+      end = std::max(end, t.end);
+      tokens += t.tokens;
+      latency.push_back(t.end - t.start);
+      if (t.tokens > 1) itl.push_back((t.end - t.first) / (t.tokens - 1));
+    }
+    const double seconds = end - begin;
+    const int64_t prompt_tokens = int64_t{flags_.input_len} * static_cast<int64_t>(timings.size());
+    return {{"num_requests", timings.size()},
+            {"input_len", flags_.input_len},
+            {"output_len", flags_.output_len},
+            {"seconds", seconds},
+            {"requests_per_s", static_cast<double>(timings.size()) / seconds},
+            {"output_tokens_per_s", static_cast<double>(tokens) / seconds},
+            {"total_tokens_per_s", static_cast<double>(tokens + prompt_tokens) / seconds},
+            {"time_to_first_token_ms", Percentiles(FirstTokenTimes(timings))},
+            {"inter_token_latency_ms", Percentiles(itl)},
+            {"request_latency_ms", Percentiles(latency)}};
+  }
+
+  const Flags& flags_;
+  Executor& executor_;
+  std::mt19937_64 random_;
+};
+
+Status CheckFlags(const Flags& f) {
+  if (f.mode != "throughput" && f.mode != "latency") {
+    return InvalidArgument("say what to measure: trireme bench throughput, or trireme bench latency");
+  }
+  for (const auto& [name, value] : {std::pair("--input_len", f.input_len),
+                                    {"--output_len", f.output_len},
+                                    {"--num_requests", f.num_requests},
+                                    {"--num_runs", f.num_runs}}) {
+    if (value < 1) return InvalidArgument("{} must be at least 1, it is {}", name, value);
+  }
+  return OkStatus();
+}
+
+Status RunBenchmark(const Flags& flags) {
+  TRIREME_RETURN_IF_ERROR(CheckFlags(flags));
+  TRIREME_ASSIGN_OR_RETURN(const std::string engine,
+                           ResolveEngine(flags.engine_dir, flags.resolve, PlacesFromEnvironment()));
+  TRIREME_ASSIGN_OR_RETURN(const std::unique_ptr<Executor> executor,
+                           Executor::Create(engine, flags.executor));
+  Bench bench(flags, *executor);
+  TRIREME_ASSIGN_OR_RETURN(Json measured,
+                           flags.mode == "latency" ? bench.Latency() : bench.Throughput());
+  Json result = {{"benchmark", flags.mode},
+                 {"engine", flags.engine_dir},
+                 {"model", executor->Info().model.architecture},
+                 {"dtype", executor->Info().model.dtype},
+                 {"quant_algo", executor->Info().model.quantization.quant_algo},
+                 {"device", executor->Info().device},
+                 {"cpu", CpuFeaturesText(HostCpuFeatures())},
+                 {"version", std::string(Version())},
+                 {"commit", std::string(BuildCommit())}};
+  result.update(measured);
+  const std::string text = result.dump(2) + "\n";
+  fmt::print("{}", text);
+  return flags.output_json.empty() ? OkStatus() : WriteFile(flags.output_json, text);
+}
+
+}  // namespace
+
+int RunBench(std::span<const std::string> arguments) {
+  Flags flags;
+  CommandLine line(kName, "Measure an engine: throughput of many requests, or latency of one.",
+                   {"trireme bench throughput --engine_dir engine --input_len 128 --output_len 128 "
+                    "--num_requests 256",
+                    "trireme bench latency --engine_dir engine --input_len 512 --output_len 128"});
+  AddFlags(line, flags);
+  if (const std::optional<int> code = line.Parse(arguments)) return *code;
+  if (const Status status = SetLogLevel(flags.log_level); !status.ok()) return Fail(kName, status);
+  const Status status = RunBenchmark(flags);
+  return status.ok() ? kExitOk : Fail(kName, status);
+}
+
+}  // namespace trireme::cli
