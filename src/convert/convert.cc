@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "convert/convert.h"
 
+#include <algorithm>
 #include <atomic>
 #include <filesystem>
+#include <set>
 
+#include "base/log.h"
 #include "base/mapped_file.h"
 #include "base/mutex.h"
 #include "base/status.h"
@@ -20,16 +23,25 @@
 namespace trireme::convert {
 namespace {
 
+constexpr int kMaxRanks = 1024;
+constexpr int kMaxWorkers = 256;
+
 Status CheckOptions(const ConvertOptions& options) {
-  if (options.tp_size < 1 || options.pp_size < 1 || options.tp_size > 1024 ||
-      options.pp_size > 1024) {
-    return InvalidArgument("--tp_size {} and --pp_size {} must be from 1 to 1024", options.tp_size,
-                           options.pp_size);
+  if (options.model_dir.empty()) return InvalidArgument("--model_dir is missing");
+  if (options.tp_size < 1 || options.pp_size < 1 || options.tp_size > kMaxRanks / options.pp_size) {
+    return InvalidArgument("--tp_size {} x --pp_size {} must be from 1 to {} ranks",
+                           options.tp_size, options.pp_size, kMaxRanks);
   }
-  if (options.workers < 1) return InvalidArgument("--workers must be at least 1");
+  if (options.workers < 1 || options.workers > kMaxWorkers) {
+    return InvalidArgument("--workers {} must be from 1 to {}", options.workers, kMaxWorkers);
+  }
   const std::string& precision = options.weight_only_precision;
   if (!precision.empty() && precision != "int8" && precision != "int4") {
     return InvalidArgument("--weight_only_precision '{}' is unknown; use int8 or int4", precision);
+  }
+  if (options.group_size < 0 || (options.group_size > 0 && precision != "int4")) {
+    return InvalidArgument("--group_size {} goes with --weight_only_precision int4 only",
+                           options.group_size);
   }
   if (options.embedding_sharding_dim != 0 && options.embedding_sharding_dim != 1) {
     return InvalidArgument("--embedding_sharding_dim must be 0 (vocabulary) or 1 (hidden), not {}",
@@ -49,6 +61,10 @@ Status ApplyOptions(const ConvertOptions& options, ModelConfig& config) {
   config.mapping.tp_size = options.tp_size;
   config.mapping.pp_size = options.pp_size;
   config.mapping.world_size = options.tp_size * options.pp_size;
+  if (config.num_hidden_layers % options.pp_size != 0) {
+    return InvalidArgument("{} layers are not a multiple of --pp_size {}", config.num_hidden_layers,
+                           options.pp_size);
+  }
   config.use_parallel_embedding = options.use_parallel_embedding;
   config.embedding_sharding_dim = options.embedding_sharding_dim;
   // The format's key says that the file holds one table for both uses; ours always holds two.
@@ -81,13 +97,46 @@ WeightQuant QuantOf(const ModelConfig& config) {
   WeightQuant quant;
   quant.kind = config.quantization.quant_algo == "W8A16" ? WeightQuant::Kind::kInt8
                                                          : WeightQuant::Kind::kInt4;
-  if (config.quantization.quant_algo == "W4A16_AWQ") quant.group_size = config.quantization.group_size;
+  if (config.quantization.quant_algo == "W4A16_AWQ")
+    quant.group_size = config.quantization.group_size;
   return quant;
 }
 
 std::string ScaleName(const std::string& weight_name, const WeightQuant& quant) {
   const std::string stem = weight_name.substr(0, weight_name.rfind('.') + 1);
   return stem + (quant.group_size == 0 ? "per_channel_scale" : "weights_scaling_factor");
+}
+
+// Masks and rotary tables that older publications stored beside the parameters.
+bool IsNoParameter(std::string_view name) {
+  for (const std::string_view end : {"inv_freq", ".attn.bias", ".attn.masked_bias",
+                                     ".attention.bias", ".attention.masked_bias"}) {
+    if (name.ends_with(end)) return true;
+  }
+  return false;
+}
+
+// float16 ends at 65504, bfloat16 near 3e38: what did not fit has become an infinity.
+Status CheckFinite(const HostTensor& tensor) {
+  if (tensor.dtype() != DType::kFloat16) return OkStatus();
+  const uint16_t* bits = tensor.view().as<uint16_t>();
+  const bool bad = std::any_of(bits, bits + tensor.shape().num_elements(),
+                               [](uint16_t value) { return (value & 0x7c00) == 0x7c00; });
+  if (!bad) return OkStatus();
+  return InvalidArgument("the tensor holds values that float16 cannot; use --dtype bfloat16");
+}
+
+// The old configuration goes before the first file is replaced, so that a folder that has one is a
+// whole checkpoint.
+Status PrepareOutput(const ConvertOptions& options) {
+  TRIREME_RETURN_IF_ERROR(MakeDirectories(options.output_dir));
+  std::error_code error;
+  if (std::filesystem::equivalent(options.model_dir, options.output_dir, error)) {
+    return InvalidArgument("--output_dir '{}' is the model's own folder; choose another",
+                           options.output_dir);
+  }
+  std::filesystem::remove(std::filesystem::path(options.output_dir) / "config.json", error);
+  return OkStatus();
 }
 
 class Converter {
@@ -102,6 +151,7 @@ class Converter {
     TRIREME_ASSIGN_OR_RETURN(dtype_, ParseDType(config_.dtype));
     TRIREME_RETURN_IF_ERROR(PlanJobs());
     TRIREME_RETURN_IF_ERROR(CreateWriters());
+    WarnOfUnused();
     ThreadPool pool(options_.workers, /*pin=*/false);
     std::atomic<bool> failed{false};
     pool.ParallelFor(static_cast<int64_t>(jobs_.size()), [&](int64_t i, int) {
@@ -146,7 +196,7 @@ class Converter {
   StatusOr<Shape> WholeShape(const TensorRule& rule) const {
     Shape whole;
     for (const std::string& name : *SourcesOf(rule)) {
-      TRIREME_ASSIGN_OR_RETURN(TensorView view, source_->Get(name));
+      TRIREME_ASSIGN_OR_RETURN(const TensorView view, source_->Describe(name));
       if (view.shape.rank() != 1 && view.shape.rank() != 2) {
         return InvalidArgument("tensor '{}' has shape {}, expected one or two dimensions", name,
                                view.shape.ToString());
@@ -177,8 +227,9 @@ class Converter {
       if (!whole.ok()) return whole.status().WithContext(job.rule->name);
       ModelConfig config = config_;
       config.mapping.rank = job.rank;
-      TRIREME_ASSIGN_OR_RETURN(const Slice slice, SliceOf(*job.rule, config, *whole));
-      AddEntries(job, slice.shape, entries[static_cast<size_t>(job.rank)]);
+      const StatusOr<Slice> slice = SliceOf(*job.rule, config, *whole);
+      if (!slice.ok()) return slice.status().WithContext(job.rule->name);
+      AddEntries(job, slice->shape, entries[static_cast<size_t>(job.rank)]);
     }
     for (int rank = 0; rank < config_.mapping.world_size; ++rank) {
       for (const auto& entry : entries[static_cast<size_t>(rank)]) {
@@ -190,6 +241,25 @@ class Converter {
                                     std::move(entries[static_cast<size_t>(rank)]), {}));
     }
     return OkStatus();
+  }
+
+  // A parameter that nobody reads usually means a wrong result later, so it is said now.
+  void WarnOfUnused() const {
+    std::set<std::string, std::less<>> used;
+    for (const Job& job : jobs_) {
+      const std::vector<std::string>& names = *SourcesOf(*job.rule);
+      used.insert(names.begin(), names.end());
+    }
+    std::string first;
+    int count = 0;
+    for (const std::string& name : source_->Names()) {
+      if (used.contains(name) || IsNoParameter(name)) continue;
+      if (count++ == 0) first = name;
+    }
+    if (count > 0) {
+      LogWarning("convert_unused_tensors count={} first={} architecture={}", count, first,
+                 config_.architecture);
+    }
   }
 
   void AddEntries(const Job& job, const Shape& shape,
@@ -219,9 +289,8 @@ class Converter {
     SafetensorsWriter& writer = *writers_[static_cast<size_t>(job.rank)];
     const bool quantized = IsQuantized(config_, *job.rule);
     // Quantization sees the published values, not their rounding to the checkpoint's dtype.
-    TRIREME_ASSIGN_OR_RETURN(
-        HostTensor tensor,
-        MakeSlice(*job.rule, parts, whole, slice, quantized ? DType::kFloat32 : dtype_));
+    TRIREME_ASSIGN_OR_RETURN(HostTensor tensor, MakeSlice(*job.rule, parts, whole, slice,
+                                                          quantized ? DType::kFloat32 : dtype_));
     if (quantized) {
       const WeightQuant quant = QuantOf(config_);
       TRIREME_ASSIGN_OR_RETURN(quantize::QuantizedWeight weight,
@@ -230,6 +299,7 @@ class Converter {
       TRIREME_RETURN_IF_ERROR(writer.Write(ScaleName(job.name, quant), weight.scales.bytes()));
       Report(static_cast<int64_t>(weight.values.bytes().size() + weight.scales.bytes().size()));
     } else {
+      TRIREME_RETURN_IF_ERROR(CheckFinite(tensor));
       TRIREME_RETURN_IF_ERROR(writer.Write(job.name, tensor.bytes()));
       Report(static_cast<int64_t>(tensor.bytes().size()));
     }
@@ -274,12 +344,11 @@ StatusOr<ModelConfig> CheckpointConfigOf(const ConvertOptions& options) {
 
 Status Convert(const ConvertOptions& options, const ConvertProgressFn& progress) {
   TRIREME_ASSIGN_OR_RETURN(const models::FamilyConfig family, ReadConfig(options));
-  TRIREME_RETURN_IF_ERROR(MakeDirectories(options.output_dir));
+  TRIREME_RETURN_IF_ERROR(PrepareOutput(options));
   if (!options.save_config_only) {
     TRIREME_RETURN_IF_ERROR(Converter(options, family.config, progress).Run(*family.family));
     TRIREME_RETURN_IF_ERROR(CopyTokenizerFiles(options.model_dir, options.output_dir));
   }
-  // Last, so that a folder with a config.json is a whole checkpoint.
   return WriteFile((std::filesystem::path(options.output_dir) / "config.json").string(),
                    CheckpointConfigJson(family.config));
 }

@@ -29,8 +29,9 @@ Status CheckHeads(const ModelConfig& config) {
                            config.num_attention_heads, tp);
   }
   if (config.num_key_value_heads % tp != 0 && tp % config.num_key_value_heads != 0) {
-    return InvalidArgument("{} KV heads can be neither shared out over nor replicated to tp_size {}",
-                           config.num_key_value_heads, tp);
+    return InvalidArgument(
+        "{} KV heads can be neither shared out over nor replicated to tp_size {}",
+        config.num_key_value_heads, tp);
   }
   return OkStatus();
 }
@@ -43,10 +44,9 @@ StatusOr<std::vector<RowRange>> QkvRows(const ModelConfig& config) {
   const HeadRange kv = KvHeadsOf(config);
   const int64_t k_base = config.num_attention_heads * dim;
   const int64_t v_base = k_base + config.num_key_value_heads * dim;
-  return std::vector<RowRange>{
-      {q_begin, q_begin + q_heads * dim},
-      {k_base + kv.first * dim, k_base + (kv.first + kv.count) * dim},
-      {v_base + kv.first * dim, v_base + (kv.first + kv.count) * dim}};
+  return std::vector<RowRange>{{q_begin, q_begin + q_heads * dim},
+                               {k_base + kv.first * dim, k_base + (kv.first + kv.count) * dim},
+                               {v_base + kv.first * dim, v_base + (kv.first + kv.count) * dim}};
 }
 
 StatusOr<RowRange> EvenShare(const ModelConfig& config, int64_t size, std::string_view what) {
@@ -71,17 +71,21 @@ TensorSplit SplitOf(const TensorRule& rule, const ModelConfig& config) {
   return config.embedding_sharding_dim == 0 ? TensorSplit::kVocabRows : TensorSplit::kColumns;
 }
 
-// Converts one part to float32, [rows, columns] after the rule's transposition.
-std::vector<float> PartAsFloats(const TensorView& part, bool transpose) {
-  std::vector<float> values = ToFloats(part);
-  if (!transpose || part.shape.rank() != 2) return values;
+// Writes one part as float32 [rows, columns], after the rule's transposition.
+void PartToFloats(const TensorView& part, bool transpose, float* target) {
+  if (!transpose || part.shape.rank() != 2) {
+    ConvertFloats(part.dtype, part.data, DType::kFloat32, reinterpret_cast<std::byte*>(target),
+                  part.shape.num_elements());
+    return;
+  }
   const int64_t rows = part.shape[1];
   const int64_t columns = part.shape[0];
-  std::vector<float> turned(values.size());
-  for (int64_t r = 0; r < rows; ++r) {
-    for (int64_t c = 0; c < columns; ++c) turned[r * columns + c] = values[c * rows + r];
+  std::vector<float> published_row(static_cast<size_t>(rows));
+  for (int64_t c = 0; c < columns; ++c) {
+    ConvertFloats(part.dtype, part.data + DTypeBytes(part.dtype, c * rows), DType::kFloat32,
+                  reinterpret_cast<std::byte*>(published_row.data()), rows);
+    for (int64_t r = 0; r < rows; ++r) target[r * columns + c] = published_row[r];
   }
-  return turned;
 }
 
 // Copies rows of the stacked parts, converting to `dtype`, without a whole copy of the stack.
@@ -135,7 +139,8 @@ StatusOr<std::optional<std::string>> NameOnRank(const TensorRule& rule, const Mo
   return std::optional(std::move(name));
 }
 
-StatusOr<Shape> CheckedShape(const TensorRule& rule, const ModelConfig& config, const Shape& whole) {
+StatusOr<Shape> CheckedShape(const TensorRule& rule, const ModelConfig& config,
+                             const Shape& whole) {
   int64_t rows = whole[0];
   if (rule.split == TensorSplit::kQkvRows) {
     rows = int64_t{config.num_attention_heads + 2 * config.num_key_value_heads} * config.head_size;
@@ -173,7 +178,8 @@ StatusOr<Slice> SliceOf(const TensorRule& rule, const ModelConfig& config, const
   }
   int64_t rows = 0;
   for (const RowRange& range : slice.rows) rows += range.end - range.begin;
-  slice.shape = whole.rank() == 2 ? Shape{rows, slice.column_end - slice.column_begin} : Shape{rows};
+  slice.shape =
+      whole.rank() == 2 ? Shape{rows, slice.column_end - slice.column_begin} : Shape{rows};
   return slice;
 }
 
@@ -184,9 +190,11 @@ StatusOr<HostTensor> MakeSlice(const TensorRule& rule, const std::vector<TensorV
   std::vector<float> edited;
   std::vector<TensorView> stack = parts;
   if (rule.transpose || rule.edit) {
+    edited.resize(static_cast<size_t>(whole.num_elements()));
+    float* target = edited.data();
     for (const TensorView& part : parts) {
-      const std::vector<float> values = PartAsFloats(part, rule.transpose);
-      edited.insert(edited.end(), values.begin(), values.end());
+      PartToFloats(part, rule.transpose, target);
+      target += part.shape.num_elements();
     }
     if (rule.edit) rule.edit(edited, whole[0], columns);
     stack = {{DType::kFloat32, whole, reinterpret_cast<const std::byte*>(edited.data())}};

@@ -12,6 +12,7 @@ import struct
 import sys
 import types
 import zipfile
+import zlib
 
 HERE = pathlib.Path(__file__).parent
 
@@ -121,7 +122,7 @@ def write_zip64(name, members):
     for member, data in members.items():
         path = ("archive/" + member).encode()
         extra = struct.pack("<HHQQQ", 1, 24, len(data), len(data), len(body))
-        common = struct.pack("<HHHHIII", 0, 0, 0, 0, 0, 0xFFFFFFFF, 0xFFFFFFFF)
+        common = struct.pack("<HHHHIII", 0, 0, 0, 0, zlib.crc32(data), 0xFFFFFFFF, 0xFFFFFFFF)
         central += (b"PK\1\2" + struct.pack("<HH", 45, 45) + common
                     + struct.pack("<HHHHHII", len(path), len(extra), 0, 0, 0, 0, 0xFFFFFFFF)
                     + path + extra)
