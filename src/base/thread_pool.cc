@@ -11,6 +11,9 @@ namespace {
 
 // Long enough to bridge the serial parts of a step, short enough not to burn an idle machine.
 constexpr int kSpins = 20000;
+// After that the caller lets others run: on a machine with more threads than processors the worker
+// it waits for may need the very processor it spins on.
+constexpr int kSpinsForWorkers = 1000;
 
 void Pause() {
 #if defined(__x86_64__)
@@ -72,7 +75,15 @@ void ThreadPool::Run(int64_t num_tasks, TaskFn fn, void* callable) {
   epoch_.fetch_add(1);
   if (sleepers_.load() > 0) epoch_.notify_all();
   DrainTasks(0);
-  while (running_.load(std::memory_order_acquire) != 0) Pause();
+  int spins = 0;
+  while (running_.load(std::memory_order_acquire) != 0) {
+    if (spins < kSpinsForWorkers) {
+      ++spins;
+      Pause();
+    } else {
+      std::this_thread::yield();
+    }
+  }
 }
 
 void ThreadPool::WorkerLoop(int worker) {

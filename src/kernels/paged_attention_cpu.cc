@@ -144,6 +144,7 @@ void PagedAttention(const PagedAttentionParams& params, CpuContext& context) {
       .Count(kernels ? context.isa : Isa::kGeneric);
   if (!kernels) return RunGeneric(params, context);
 
+  TRIREME_CHECK(params.workspace != nullptr);
   auto* first_tile = reinterpret_cast<int32_t*>(params.workspace);
   const TileList tiles(params, first_tile);
   const int threads = context.pool ? context.pool->num_threads() : 1;

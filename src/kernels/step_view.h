@@ -21,7 +21,7 @@ struct StepView {
   const int32_t* context_lens = nullptr;   // [num_seqs] tokens in the cache before this step
   const int32_t* block_tables = nullptr;   // [num_seqs, max_blocks_per_seq] KV block ids
   int max_blocks_per_seq = 0;
-  const int32_t* logit_rows = nullptr;     // [num_logit_rows] token rows whose logits are wanted
+  const int32_t* logit_rows = nullptr;  // [num_logit_rows] token rows whose logits are wanted
   int num_logit_rows = 0;
 };
 
