@@ -12,9 +12,10 @@ namespace trireme::kernels {
 namespace {
 
 constexpr int64_t kAlignment = 64;
+// Heights of tiles divide it, so that only the last tile of a chunk is lower than it could be.
+constexpr int64_t kRowUnit = 12;
 // Rows whose accumulators a thread holds at a time: 240 * 64 floats are 60 KB, well inside the L2.
-// A multiple of every tile height.
-constexpr int64_t kRowChunk = 240;
+constexpr int64_t kRowChunk = 20 * kRowUnit;
 // Bytes of W that one pass over the rows of a chunk takes from the L2. Prefill is 2-4 % slower with
 // 16 KB and as fast with 32 KB: the tiles are bound by arithmetic.
 constexpr int64_t kRangeBytes = 64 * 1024;
@@ -188,6 +189,30 @@ struct LinearRun {
   }
 };
 
+// How the blocks of W and the rows of x are dealt out. It changes no bits: every output is one
+// thread's, whichever.
+struct Schedule {
+  int64_t blocks_per_task = 1;
+  int64_t block_tasks = 0;
+  int64_t rows_per_chunk = 0;  // whose accumulators are held at a time
+  int64_t rows_per_task = 0;
+  int64_t row_tasks = 1;
+};
+
+// Few rows: W is streamed from memory, in contiguous pieces of several blocks. Many rows: a block is
+// used from the caches for all of them, unless there are too few blocks to keep the threads busy.
+Schedule Plan(int64_t blocks, int64_t rows, int num_threads) {
+  Schedule schedule;
+  schedule.blocks_per_task = std::max<int64_t>(1, blocks / (int64_t{8} * num_threads));
+  schedule.block_tasks = (blocks + schedule.blocks_per_task - 1) / schedule.blocks_per_task;
+  const int64_t chunks = (rows + kRowChunk - 1) / kRowChunk;
+  schedule.rows_per_chunk = std::min(kRowChunk, RoundUp((rows + chunks - 1) / chunks, kRowUnit));
+  const bool too_few = num_threads > 1 && blocks < int64_t{4} * num_threads;
+  schedule.rows_per_task = too_few ? schedule.rows_per_chunk : rows;
+  schedule.row_tasks = too_few ? (rows + schedule.rows_per_chunk - 1) / schedule.rows_per_chunk : 1;
+  return schedule;
+}
+
 void RunLinear(const LinearProblem& problem, const LinearVariant& variant,
                const LinearParams& params, CpuContext& context) {
   if (params.num_tokens <= 0) return;
@@ -199,18 +224,19 @@ void RunLinear(const LinearProblem& problem, const LinearVariant& variant,
                       .params = params,
                       .packing = PackingOf(problem, variant.layout, variant.block_n),
                       .x = ConvertActivation(problem, variant, plan, params, pool)};
-  const int64_t blocks = run.packing.num_blocks;
-  // Few rows: W is streamed from memory, in contiguous pieces of several blocks. Many rows: one
-  // block of W is used from the caches for all of them.
-  const int64_t pieces = int64_t{8} * pool.num_threads();
-  const int64_t per_task = std::max<int64_t>(1, blocks / pieces);
-  pool.ParallelFor((blocks + per_task - 1) / per_task, [&](int64_t task, int worker) {
+  const Schedule schedule = Plan(run.packing.num_blocks, params.num_tokens, pool.num_threads());
+  pool.ParallelFor(schedule.block_tasks * schedule.row_tasks, [&](int64_t task, int worker) {
     float* accumulators = reinterpret_cast<float*>(params.workspace + plan.accumulators_offset +
                                                    worker * plan.accumulator_bytes);
-    const int64_t end = std::min(blocks, (task + 1) * per_task);
-    for (int64_t block = task * per_task; block < end; ++block) {
-      for (int64_t row = 0; row < params.num_tokens; row += kRowChunk) {
-        run.RunBlock(block, row, std::min(kRowChunk, params.num_tokens - row), accumulators);
+    const int64_t first_block = task / schedule.row_tasks * schedule.blocks_per_task;
+    const int64_t first_row = task % schedule.row_tasks * schedule.rows_per_task;
+    const int64_t end_block =
+        std::min(run.packing.num_blocks, first_block + schedule.blocks_per_task);
+    const int64_t end_row = std::min(params.num_tokens, first_row + schedule.rows_per_task);
+    for (int64_t block = first_block; block < end_block; ++block) {
+      for (int64_t row = first_row; row < end_row; row += schedule.rows_per_chunk) {
+        const int64_t rows = std::min(schedule.rows_per_chunk, end_row - row);
+        run.RunBlock(block, row, rows, accumulators);
       }
     }
   });

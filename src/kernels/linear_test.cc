@@ -346,6 +346,22 @@ TEST(LinearTest, LongRowsAreBitIdenticalAloneAndBatched) {
   }
 }
 
+// With more threads than blocks, rows are dealt out too.
+TEST(LinearTest, ManyThreadsComputeTheSameBits) {
+  ThreadPool many(3, false);
+  for (const LinearProblem& problem : Kinds(72, 64)) {
+    Layer layer(problem, 500, {.bias = true, .residual = true});
+    for (const LinearTactic& tactic : LinearTactics(problem, HostCpuFeatures())) {
+      for (int64_t rows : {13, 500}) {
+        SCOPED_TRACE(Describe(problem, tactic, rows));
+        const std::vector<float> y = layer.Run(tactic, 0, rows, many);
+        const std::vector<float> expected = layer.Run(tactic, 0, rows, TwoThreads());
+        EXPECT_EQ(std::memcmp(y.data(), expected.data(), y.size() * sizeof(float)), 0);
+      }
+    }
+  }
+}
+
 TEST(LinearTest, GatedRowsAreBitIdenticalAloneAndBatched) {
   for (const LinearProblem& problem : Kinds(200, 96, GatedActivation::kSilu)) {
     ExpectSameBits(problem, {1, 2, 3, 5, 16, 17, 64, 100, 512});
