@@ -4,6 +4,7 @@
 #include <immintrin.h>
 
 #include <cstring>
+#include <iterator>
 
 #include "kernels/linear_epilogue.h"
 #include "kernels/linear_variant.h"
@@ -134,13 +135,16 @@ struct IntegerSums {
   __m512i v[kRows][kVectors];
 };
 
-// sums += weights * x for one vector of quads per kVectors.
-template <int kRows, int kVectors>
+// sums += weights * x for one vector of quads per kVectors. Rows from kHighRows on are the low parts
+// of the first ones' activations, one group further.
+template <int kRows, int kVectors, int kHighRows>
 TRIREME_ALWAYS_INLINE void DotQuads(const __m512i (&weights)[kVectors], const std::byte* x,
                                     int64_t row_bytes, IntegerSums<kRows, kVectors>& sums) {
   TRIREME_UNROLL for (int r = 0; r < kRows; ++r) {
+    const std::byte* at =
+        r < kHighRows ? x + r * row_bytes : x + (r - kHighRows) * row_bytes + kActivationGroup;
     int32_t quad;
-    std::memcpy(&quad, x + r * row_bytes, sizeof(quad));
+    std::memcpy(&quad, at, sizeof(quad));
     const __m512i value = _mm512_set1_epi32(quad);
     TRIREME_UNROLL for (int j = 0; j < kVectors; ++j) {
       sums.v[r][j] = _mm512_dpbusd_epi32(sums.v[r][j], weights[j], value);
@@ -149,7 +153,7 @@ TRIREME_ALWAYS_INLINE void DotQuads(const __m512i (&weights)[kVectors], const st
 }
 
 // One activation group of 32 inputs: eight quads of int8, or four pairs of quads of int4.
-template <bool kInt4, int kRows, int kVectors>
+template <bool kInt4, int kRows, int kVectors, int kHighRows = kRows>
 TRIREME_ALWAYS_INLINE void DotGroup(const std::byte* w, const std::byte* x, int64_t row_bytes,
                                     IntegerSums<kRows, kVectors>& sums) {
   __m512i weights[kVectors];
@@ -162,11 +166,11 @@ TRIREME_ALWAYS_INLINE void DotGroup(const std::byte* w, const std::byte* x, int6
         bytes[j] = _mm512_loadu_si512(w + j * 64);
         weights[j] = _mm512_and_si512(bytes[j], low_nibbles);
       }
-      DotQuads<kRows, kVectors>(weights, x, row_bytes, sums);
+      DotQuads<kRows, kVectors, kHighRows>(weights, x, row_bytes, sums);
       TRIREME_UNROLL for (int j = 0; j < kVectors; ++j) {
         weights[j] = _mm512_and_si512(_mm512_srli_epi16(bytes[j], 4), low_nibbles);
       }
-      DotQuads<kRows, kVectors>(weights, x + 4, row_bytes, sums);
+      DotQuads<kRows, kVectors, kHighRows>(weights, x + 4, row_bytes, sums);
     }
   } else {
     TRIREME_UNROLL for (int step = 0; step < 8; ++step, w += kVectors * 64, x += 4) {
@@ -174,7 +178,38 @@ TRIREME_ALWAYS_INLINE void DotGroup(const std::byte* w, const std::byte* x, int6
         PrefetchWeights(w + j * 64);
         weights[j] = _mm512_loadu_si512(w + j * 64);
       }
-      DotQuads<kRows, kVectors>(weights, x, row_bytes, sums);
+      DotQuads<kRows, kVectors, kHighRows>(weights, x, row_bytes, sums);
+    }
+  }
+}
+
+// The exact dot products of one group with 8-bit activations.
+template <bool kInt4, int kRows, int kVectors>
+TRIREME_ALWAYS_INLINE void DotInt8(const std::byte* w, const LinearActivation& x, int64_t group,
+                                   IntegerSums<kRows, kVectors>& dot) {
+  TRIREME_UNROLL for (int r = 0; r < kRows; ++r) {
+    const __m512i start = _mm512_set1_epi32(x.offsets[r * x.groups + group]);
+    TRIREME_UNROLL for (int j = 0; j < kVectors; ++j) dot.v[r][j] = start;
+  }
+  DotGroup<kInt4, kRows, kVectors>(w, x.values + group * kActivationGroup, x.row_bytes, dot);
+}
+
+// ... with 16-bit ones: 128 (w . high) + w . low. A tile twice as high, whose second half is the low
+// parts, reads W once and has chains of sums enough to hide their latency.
+template <bool kInt4, int kRows, int kVectors>
+TRIREME_ALWAYS_INLINE void DotInt16(const std::byte* w, const LinearActivation& x, int64_t group,
+                                    IntegerSums<kRows, kVectors>& dot) {
+  IntegerSums<2 * kRows, kVectors> parts;
+  TRIREME_UNROLL for (int r = 0; r < 2 * kRows; ++r) {
+    const __m512i start = r < kRows ? _mm512_setzero_si512()
+                                    : _mm512_set1_epi32(x.offsets[(r - kRows) * x.groups + group]);
+    TRIREME_UNROLL for (int j = 0; j < kVectors; ++j) parts.v[r][j] = start;
+  }
+  DotGroup<kInt4, 2 * kRows, kVectors, kRows>(w, x.values + group * 2 * kActivationGroup,
+                                              x.row_bytes, parts);
+  TRIREME_UNROLL for (int r = 0; r < kRows; ++r) {
+    TRIREME_UNROLL for (int j = 0; j < kVectors; ++j) {
+      dot.v[r][j] = _mm512_add_epi32(_mm512_slli_epi32(parts.v[r][j], 7), parts.v[kRows + r][j]);
     }
   }
 }
@@ -183,25 +218,11 @@ TRIREME_ALWAYS_INLINE void DotGroup(const std::byte* w, const std::byte* x, int6
 template <bool kInt4, bool kInt16, int kRows, int kVectors>
 TRIREME_ALWAYS_INLINE void AddGroup(const std::byte* w, const LinearActivation& x, int64_t group,
                                     Accumulators<kRows, kVectors>& sum) {
-  const std::byte* values = x.values + group * (kActivationGroup * (kInt16 ? 2 : 1));
   IntegerSums<kRows, kVectors> dot;
-  TRIREME_UNROLL for (int r = 0; r < kRows; ++r) {
-    const __m512i start =
-        kInt16 ? _mm512_setzero_si512() : _mm512_set1_epi32(x.offsets[r * x.groups + group]);
-    TRIREME_UNROLL for (int j = 0; j < kVectors; ++j) dot.v[r][j] = start;
-  }
-  DotGroup<kInt4, kRows, kVectors>(w, values, x.row_bytes, dot);
   if constexpr (kInt16) {
-    TRIREME_UNROLL for (int r = 0; r < kRows; ++r) {
-      const __m512i offset = _mm512_set1_epi32(x.offsets[r * x.groups + group]);
-      TRIREME_UNROLL for (int j = 0; j < kVectors; ++j) {
-        dot.v[r][j] = _mm512_add_epi32(_mm512_slli_epi32(dot.v[r][j], 7), offset);
-      }
-    }
-    // Hides that the weights are those of the first pass: loading them again is free, keeping them
-    // is not.
-    asm("" : "+r"(w));
-    DotGroup<kInt4, kRows, kVectors>(w, values + kActivationGroup, x.row_bytes, dot);
+    DotInt16<kInt4, kRows, kVectors>(w, x, group, dot);
+  } else {
+    DotInt8<kInt4, kRows, kVectors>(w, x, group, dot);
   }
   TRIREME_UNROLL for (int r = 0; r < kRows; ++r) {
     const __m512 scale = _mm512_set1_ps(x.scales[r * x.groups + group]);
@@ -354,11 +375,21 @@ struct IntegerTiles {
     static void Run(const LinearTile& t) { IntegerTile<kInt4, kInt16, kVectors, kRows>(t); }
   };
 };
+template <bool kInt4, bool kInt16, int kVectors>
+struct IntegerTileTable;
+template <bool kInt4>
+struct IntegerTileTable<kInt4, false, 2>
+    : TileTable<IntegerTiles<kInt4, false, 2>::template Tile, 0, 1, 2, 3, 4, 5> {};
+template <bool kInt4>
+struct IntegerTileTable<kInt4, false, 4>
+    : TileTable<IntegerTiles<kInt4, false, 4>::template Tile, 0, 1, 2> {};
+template <bool kInt4>
+struct IntegerTileTable<kInt4, true, 2>
+    : TileTable<IntegerTiles<kInt4, true, 2>::template Tile, 0, 1, 2, 3> {};
+template <bool kInt4>
+struct IntegerTileTable<kInt4, true, 4>
+    : TileTable<IntegerTiles<kInt4, true, 4>::template Tile, 0, 1> {};
 
-template <template <int> class Tile>
-constexpr const LinearVariant::MicroKernel* Tiles3() {
-  return TileTable<Tile, 0, 1, 2>::kTiles;
-}
 template <template <int> class Tile>
 constexpr const LinearVariant::MicroKernel* Tiles6() {
   return TileTable<Tile, 0, 1, 2, 3, 4, 5>::kTiles;
@@ -396,16 +427,18 @@ LinearVariant BFloat16Variant(const char* name, int block_n, KernelVariant* log)
       .log = log};
 }
 
-template <bool kInt4, bool kInt16>
-LinearVariant IntegerVariant(const char* name, int block_n, KernelVariant* log) {
+template <bool kInt4, bool kInt16, int kVectors>
+LinearVariant IntegerVariant(const char* name, KernelVariant* log) {
+  // As many rows as leave registers for the weights: sums of integers (two with 16-bit activations)
+  // and of floats for each.
+  using Table = IntegerTileTable<kInt4, kInt16, kVectors>;
   return {.name = name,
           .numerics = kInt16 ? kInt16Numerics : kInt8Numerics,
           .layout = kInt4 ? WeightLayout::kInt4Quads : WeightLayout::kInt8Quads,
           .activation = kInt16 ? ActivationFormat::kInt16 : ActivationFormat::kInt8,
-          .block_n = block_n,
-          .max_rows = block_n == 64 ? 3 : 6,
-          .micro = block_n == 64 ? Tiles3<IntegerTiles<kInt4, kInt16, 4>::template Tile>()
-                                 : Tiles6<IntegerTiles<kInt4, kInt16, 2>::template Tile>(),
+          .block_n = kVectors * 16,
+          .max_rows = static_cast<int>(std::size(Table::kTiles)),
+          .micro = Table::kTiles,
           .convert = QuantizeRow<kInt16>,
           .epilogue = Finish,
           .log = log};
@@ -441,14 +474,14 @@ std::span<const LinearVariant> Avx512LinearVariants() {
       BFloat16Variant("avx512_bf16_n32", 32, &g_bf16_n32),
       FmaVariant<BFloat16Weights>("avx512_bf16_fma_n64", kBFloat16Pairs, 64, &g_bf16_fma_n64),
       FmaVariant<BFloat16Weights>("avx512_bf16_fma_n32", kBFloat16Pairs, 32, &g_bf16_fma_n32),
-      IntegerVariant<false, false>("avx512_w8a8_n32", 32, &g_w8a8_n32),
-      IntegerVariant<false, false>("avx512_w8a8_n64", 64, &g_w8a8_n64),
-      IntegerVariant<false, true>("avx512_w8a16_n32", 32, &g_w8a16_n32),
-      IntegerVariant<false, true>("avx512_w8a16_n64", 64, &g_w8a16_n64),
-      IntegerVariant<true, false>("avx512_w4a8_n32", 32, &g_w4a8_n32),
-      IntegerVariant<true, false>("avx512_w4a8_n64", 64, &g_w4a8_n64),
-      IntegerVariant<true, true>("avx512_w4a16_n32", 32, &g_w4a16_n32),
-      IntegerVariant<true, true>("avx512_w4a16_n64", 64, &g_w4a16_n64),
+      IntegerVariant<false, false, 2>("avx512_w8a8_n32", &g_w8a8_n32),
+      IntegerVariant<false, false, 4>("avx512_w8a8_n64", &g_w8a8_n64),
+      IntegerVariant<false, true, 2>("avx512_w8a16_n32", &g_w8a16_n32),
+      IntegerVariant<false, true, 4>("avx512_w8a16_n64", &g_w8a16_n64),
+      IntegerVariant<true, false, 2>("avx512_w4a8_n32", &g_w4a8_n32),
+      IntegerVariant<true, false, 4>("avx512_w4a8_n64", &g_w4a8_n64),
+      IntegerVariant<true, true, 2>("avx512_w4a16_n32", &g_w4a16_n32),
+      IntegerVariant<true, true, 4>("avx512_w4a16_n64", &g_w4a16_n64),
   };
   return variants;
 }
