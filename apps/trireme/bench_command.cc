@@ -49,7 +49,8 @@ void AddFlags(CommandLine& line, Flags& f) {
   line.Add("--output_len", f.output_len, "new tokens of each request; the end token is ignored");
   line.Add("--num_requests", f.num_requests, "throughput: requests in all");
   line.Add("--concurrency", f.concurrency, "throughput: requests at once; 0: all");
-  line.Add("--warm_up,--warmup", f.warm_up, "requests (throughput) or runs (latency) before timing");
+  line.Add("--warm_up,--warmup", f.warm_up,
+           "requests (throughput) or runs (latency) before timing");
   line.Add("--num_runs", f.num_runs, "latency: timed runs, one request each");
   line.Add("--random_seed", f.seed, "of the prompts");
   line.Add("--output_json", f.output_json, "write the result there; it is printed in any case");
@@ -165,8 +166,7 @@ class Bench {
     const double bandwidth = MeasureReadBandwidth(flags_.executor.num_threads);
     const double bytes = static_cast<double>(executor_.Info().weight_bytes);
     result["decode_tokens_per_s"] = step_s > 0 ? 1.0 / step_s : 0.0;
-    result["prefill_tokens_per_s"] =
-        flags_.input_len / Percentile(FirstTokenTimes(timings), 0.5);
+    result["prefill_tokens_per_s"] = flags_.input_len / Percentile(FirstTokenTimes(timings), 0.5);
     result["weight_bytes"] = executor_.Info().weight_bytes;
     result["read_bandwidth_gb_per_s"] = bandwidth * 1e-9;
     result["share_of_bandwidth"] = step_s > 0 ? bytes / step_s / bandwidth : 0.0;
@@ -214,7 +214,8 @@ class Bench {
 
 Status CheckFlags(const Flags& f) {
   if (f.mode != "throughput" && f.mode != "latency") {
-    return InvalidArgument("say what to measure: trireme bench throughput, or trireme bench latency");
+    return InvalidArgument(
+        "say what to measure: trireme bench throughput, or trireme bench latency");
   }
   for (const auto& [name, value] : {std::pair("--input_len", f.input_len),
                                     {"--output_len", f.output_len},

@@ -11,6 +11,9 @@ namespace {
 
 // Long enough to bridge the serial parts of a step, short enough not to burn an idle machine.
 constexpr int kSpins = 20000;
+
+// About the length of the shortest loops' tails.
+constexpr int kSpinsBeforeYield = 1000;
 // After that the caller lets others run: on a machine with more threads than processors the worker
 // it waits for may need the very processor it spins on.
 constexpr int kSpinsForWorkers = 1000;
@@ -92,6 +95,7 @@ void ThreadPool::WorkerLoop(int worker) {
     int spins = 0;
     while (epoch_.load(std::memory_order_acquire) == seen) {
       if (++spins < kSpins) {
+        if (spins % kSpinsBeforeYield == 0) std::this_thread::yield();
         Pause();
         continue;
       }

@@ -26,26 +26,34 @@ struct TensorInfo {
   const char* name;
   const char* datatype;
 };
-constexpr TensorInfo kInputs[] = {
-    {"text_input", "BYTES"},          {"max_tokens", "INT32"},
-    {"bad_words", "BYTES"},           {"stop_words", "BYTES"},
-    {"exclude_input_in_output", "BOOL"}, {"end_id", "INT32"},
-    {"pad_id", "INT32"},              {"top_k", "INT32"},
-    {"top_p", "FP32"},                {"min_p", "FP32"},
-    {"temperature", "FP32"},          {"length_penalty", "FP32"},
-    {"repetition_penalty", "FP32"},   {"min_tokens", "INT32"},
-    {"presence_penalty", "FP32"},     {"frequency_penalty", "FP32"},
-    {"seed", "UINT64"},               {"return_log_probs", "BOOL"},
-    {"return_context_logits", "BOOL"}, {"return_generation_logits", "BOOL"},
-    {"beam_width", "INT32"},          {"num_return_sequences", "INT32"},
-    {"stream", "BOOL"},               {"embedding_bias_words", "BYTES"},
-    {"embedding_bias_weights", "FP32"}};
-constexpr TensorInfo kOutputs[] = {{"text_output", "BYTES"},
-                                   {"cum_log_probs", "FP32"},
-                                   {"output_log_probs", "FP32"},
-                                   {"context_logits", "FP32"},
-                                   {"generation_logits", "FP32"},
-                                   {"sequence_index", "INT32"}};
+constexpr TensorInfo kInputs[] = {{"text_input", "BYTES"},
+                                  {"max_tokens", "INT32"},
+                                  {"bad_words", "BYTES"},
+                                  {"stop_words", "BYTES"},
+                                  {"exclude_input_in_output", "BOOL"},
+                                  {"end_id", "INT32"},
+                                  {"pad_id", "INT32"},
+                                  {"top_k", "INT32"},
+                                  {"top_p", "FP32"},
+                                  {"min_p", "FP32"},
+                                  {"temperature", "FP32"},
+                                  {"length_penalty", "FP32"},
+                                  {"repetition_penalty", "FP32"},
+                                  {"min_tokens", "INT32"},
+                                  {"presence_penalty", "FP32"},
+                                  {"frequency_penalty", "FP32"},
+                                  {"seed", "UINT64"},
+                                  {"return_log_probs", "BOOL"},
+                                  {"return_context_logits", "BOOL"},
+                                  {"return_generation_logits", "BOOL"},
+                                  {"beam_width", "INT32"},
+                                  {"num_return_sequences", "INT32"},
+                                  {"stream", "BOOL"},
+                                  {"embedding_bias_words", "BYTES"},
+                                  {"embedding_bias_weights", "FP32"}};
+constexpr TensorInfo kOutputs[] = {{"text_output", "BYTES"},      {"cum_log_probs", "FP32"},
+                                   {"output_log_probs", "FP32"},  {"context_logits", "FP32"},
+                                   {"generation_logits", "FP32"}, {"sequence_index", "INT32"}};
 
 }  // namespace
 
@@ -56,7 +64,8 @@ struct LlmModel::Metrics {
                                     "Number of successful inference requests, all batch sizes",
                                     labels)),
         failure(registry.AddCounter("nv_inference_request_failure",
-                                    "Number of failed inference requests, all batch sizes", labels)),
+                                    "Number of failed inference requests, all batch sizes",
+                                    labels)),
         count(registry.AddCounter("nv_inference_count", "Number of inferences performed", labels)),
         duration_us(registry.AddCounter("nv_inference_request_duration_us",
                                         "Cumulative inference request duration in microseconds",
@@ -68,8 +77,8 @@ struct LlmModel::Metrics {
                                             "Time between two tokens of a stream", labels,
                                             kLatencyBounds_s)),
         output_tokens(registry.AddCounter("trireme_output_tokens", "Tokens generated", labels)),
-        prompt_tokens(registry.AddCounter("trireme_prompt_tokens", "Tokens of accepted prompts",
-                                          labels)) {}
+        prompt_tokens(
+            registry.AddCounter("trireme_prompt_tokens", "Tokens of accepted prompts", labels)) {}
 
   Labels labels;
   Counter& success;
@@ -204,8 +213,9 @@ LlmModel::LlmModel(std::string name, std::unique_ptr<Generator> generator,
   const auto kv_gauge = [&](const std::string& type, auto field) {
     Labels labels = metrics_->labels;
     labels["kv_cache_block_type"] = type;
-    registry.AddGauge("nv_trt_llm_kv_cache_block_metrics", "KV cache block metrics", labels,
-                      [&executor, field] { return static_cast<double>(executor.KvCache().*field); });
+    registry.AddGauge(
+        "nv_trt_llm_kv_cache_block_metrics", "KV cache block metrics", labels,
+        [&executor, field] { return static_cast<double>(executor.KvCache().*field); });
   };
   kv_gauge("max", &KvCacheStats::max_num_blocks);
   kv_gauge("free", &KvCacheStats::free_num_blocks);
@@ -217,9 +227,8 @@ LlmModel::LlmModel(std::string name, std::unique_ptr<Generator> generator,
     registry.AddGauge("nv_trt_llm_request_metrics", "Request metrics", labels,
                       [&executor, read] { return static_cast<double>(read(executor.Totals())); });
   };
-  request_gauge("active", [](const ExecutorTotals& t) {
-    return t.requests_accepted - t.requests_completed;
-  });
+  request_gauge("active",
+                [](const ExecutorTotals& t) { return t.requests_accepted - t.requests_completed; });
   request_gauge("paused_total", [](const ExecutorTotals& t) { return t.pauses; });
 }
 

@@ -1,0 +1,339 @@
+// SPDX-License-Identifier: Apache-2.0
+// Golden checkpoints through convert, build and run, against the reference framework's logits and
+// greedy tokens, in every dtype; and weight-only engines against float32 on the dequantized weights.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "base/log.h"
+#include "base/mapped_file.h"
+#include "convert/convert.h"
+#include "formats/checkpoint.h"
+#include "formats/safetensors.h"
+#include "quantize/weight_only.h"
+#include "trireme/builder.h"
+#include "trireme/executor.h"
+
+namespace trireme {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr int kNewTokens = 32;
+
+// A folder of its own for each test, removed at its end.
+class TestFolder {
+ public:
+  explicit TestFolder(const std::string& name)
+      : path_(fs::temp_directory_path() / fmt::format("trireme_golden_{}_{}", name, ::getpid())) {
+    fs::create_directories(path_);
+  }
+  ~TestFolder() {
+    std::error_code ignored;
+    fs::remove_all(path_, ignored);
+  }
+  std::string operator/(const std::string& name) const { return (path_ / name).string(); }
+
+ private:
+  fs::path path_;
+};
+
+std::string GoldenDir(const std::string& name) {
+  return std::string(TRIREME_SOURCE_DIR) + "/tests/data/golden/" + name;
+}
+
+struct GoldenCase {
+  std::vector<std::vector<TokenId>> prompts;
+  std::vector<std::vector<float>> logits;  // [tokens, vocab] of each prompt
+  std::vector<std::vector<TokenId>> greedy;
+  double std = 0;
+  double rms_error = 0;  // of the reference framework in `dtype`, in units of std
+  double max_error = 0;
+};
+
+GoldenCase LoadGolden(const std::string& name, const std::string& dtype) {
+  GoldenCase golden;
+  // The .bin and the sharded form hold the weights of llama-gqa.
+  const std::string source = name.starts_with("llama-gqa") ? "llama-gqa" : name;
+  auto file = OpenSafetensors(GoldenDir(source) + "/golden.safetensors");
+  EXPECT_TRUE(file.ok()) << file.status().ToString();
+  double sum = 0, squares = 0;
+  int64_t count = 0;
+  for (int i = 0; (*file)->Has(fmt::format("input_ids_{}", i)); ++i) {
+    const auto ids = [&](const std::string& key) {
+      const TensorView view = (*file)->Get(fmt::format("{}_{}", key, i)).value();
+      return std::vector<TokenId>(view.as<int32_t>(),
+                                  view.as<int32_t>() + view.shape.num_elements());
+    };
+    golden.prompts.push_back(ids("input_ids"));
+    golden.greedy.push_back(ids("greedy"));
+    golden.logits.push_back(ToFloats((*file)->Get(fmt::format("logits_{}", i)).value()));
+    for (float x : golden.logits.back()) sum += x, squares += double{x} * x, ++count;
+  }
+  golden.std = std::sqrt(squares / count - (sum / count) * (sum / count));
+  const auto manifest = nlohmann::json::parse(ReadFile(GoldenDir("MANIFEST.json")).value());
+  if (dtype != "float32") {
+    const auto& error = manifest["cases"][source]["framework_error"][dtype];
+    golden.rms_error = error[0];
+    golden.max_error = error[1];
+  }
+  return golden;
+}
+
+struct RunResult {
+  std::vector<std::vector<TokenId>> tokens;
+  std::vector<std::vector<float>> context_logits;
+  std::vector<std::vector<float>> generation_logits;
+};
+
+RunResult RunEngine(const std::string& engine, const std::vector<std::vector<TokenId>>& prompts,
+                    const ExecutorConfig& config = {}) {
+  RunResult result;
+  auto executor = Executor::Create(engine, config);
+  EXPECT_TRUE(executor.ok()) << executor.status().ToString();
+  if (!executor.ok()) return result;
+  std::vector<RequestId> ids;
+  for (const auto& prompt : prompts) {
+    Request request;
+    request.prompt = prompt;
+    request.max_tokens = kNewTokens;
+    request.output.return_context_logits = true;
+    request.output.return_generation_logits = true;
+    ids.push_back((*executor)->Enqueue(std::move(request)).value());
+  }
+  for (RequestId id : ids) {
+    result.tokens.emplace_back();
+    result.context_logits.emplace_back();
+    result.generation_logits.emplace_back();
+    for (bool final = false; !final;) {
+      for (Response& response : (*executor)->AwaitResponses(id)) {
+        EXPECT_TRUE(response.error.ok()) << response.error.ToString();
+        final = response.is_final;
+        const auto append = [](auto& to, const auto& from) {
+          to.insert(to.end(), from.begin(), from.end());
+        };
+        append(result.tokens.back(), response.tokens);
+        append(result.context_logits.back(), response.context_logits);
+        append(result.generation_logits.back(), response.generation_logits);
+      }
+    }
+  }
+  return result;
+}
+
+struct Error {
+  double rms = 0;
+  double max = 0;
+};
+
+// Differences of all logits in units of `std`.
+Error Compare(const std::vector<std::vector<float>>& got,
+              const std::vector<std::vector<float>>& want, double std) {
+  Error error;
+  int64_t count = 0;
+  for (size_t i = 0; i < want.size(); ++i) {
+    EXPECT_EQ(got[i].size(), want[i].size());
+    if (got[i].size() != want[i].size()) return {1e9, 1e9};
+    for (size_t j = 0; j < want[i].size(); ++j) {
+      const double difference = (double{got[i][j]} - want[i][j]) / std;
+      // A NaN fails every comparison below, so it must not vanish in a maximum.
+      if (std::isnan(difference)) return {1e9, 1e9};
+      error.rms += difference * difference;
+      error.max = std::max(error.max, std::fabs(difference));
+      ++count;
+    }
+  }
+  error.rms = std::sqrt(error.rms / static_cast<double>(count));
+  return error;
+}
+
+Status ConvertAndBuild(const std::string& model, const TestFolder& folder,
+                       convert::ConvertOptions convert_options, BuildOptions build_options) {
+  convert_options.model_dir = model;
+  convert_options.output_dir = folder / "checkpoint";
+  Status status = convert::Convert(convert_options, {});
+  if (!status.ok()) return status;
+  build_options.checkpoint_dir = folder / "checkpoint";
+  build_options.output_dir = folder / "engine";
+  build_options.limits.max_batch_size = 8;
+  build_options.time_tactics = false;
+  return BuildEngine(build_options, {});
+}
+
+class GoldenTest : public testing::TestWithParam<std::tuple<std::string, std::string>> {};
+
+TEST_P(GoldenTest, LogitsAndGreedyTokens) {
+  const auto& [name, dtype] = GetParam();
+  const GoldenCase golden = LoadGolden(name, dtype);
+  ASSERT_EQ(golden.prompts.size(), 4u);
+  TestFolder folder(name + dtype);
+  convert::ConvertOptions convert_options;
+  convert_options.dtype = dtype;
+  const Status status = ConvertAndBuild(GoldenDir(name), folder, convert_options, {});
+  ASSERT_TRUE(status.ok()) << status.ToString();
+  const RunResult run = RunEngine(folder / "engine", golden.prompts);
+  const Error error = Compare(run.context_logits, golden.logits, golden.std);
+  RecordProperty("rms", std::to_string(error.rms));
+  RecordProperty("max", std::to_string(error.max));
+  if (dtype == "float32") {
+    EXPECT_LE(error.max, 1e-4);
+    EXPECT_EQ(run.tokens, golden.greedy);
+    return;
+  }
+  EXPECT_LE(error.rms, 1.25 * golden.rms_error);
+  EXPECT_LE(error.max, 2 * golden.max_error);
+  // Tokens may differ from where the two best logits are closer than the dtype's error tells apart.
+  const int64_t vocab = static_cast<int64_t>(golden.logits[0].size() / golden.prompts[0].size());
+  for (size_t i = 0; i < golden.greedy.size(); ++i) {
+    for (int step = 0; step < kNewTokens; ++step) {
+      if (run.tokens[i][step] == golden.greedy[i][step]) continue;
+      std::vector<float> row(run.generation_logits[i].begin() + step * vocab,
+                             run.generation_logits[i].begin() + (step + 1) * vocab);
+      std::partial_sort(row.begin(), row.begin() + 2, row.end(), std::greater<>());
+      EXPECT_LE((row[0] - row[1]) / golden.std, 2 * 2 * golden.max_error)
+          << "prompt " << i << " step " << step;
+      break;  // what follows a different token is another text
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    All, GoldenTest,
+    testing::Combine(testing::Values("llama-gqa", "llama-mha-tied", "llama31-rope", "llama-headdim",
+                                     "qwen2", "qwen2-tied", "llama-gqa-bin", "llama-gqa-sharded"),
+                     testing::Values("float32", "bfloat16", "float16")),
+    [](const auto& info) {
+      std::string name = std::get<0>(info.param) + "_" + std::get<1>(info.param);
+      std::replace(name.begin(), name.end(), '-', '_');
+      return name;
+    });
+
+struct QuantCase {
+  std::string name;
+  std::string precision;
+  int group_size;
+};
+
+class WeightOnlyTest : public testing::TestWithParam<QuantCase> {};
+
+// Rewrites a quantized checkpoint as the float32 one its integers stand for.
+void WriteDequantized(const std::string& quantized, const std::string& target,
+                      const WeightQuant& quant) {
+  fs::create_directories(target);
+  auto source = OpenSafetensors(RankFile(quantized, 0)).value();
+  ModelConfig config = LoadCheckpointConfig(quantized).value();
+  config.quantization.quant_algo.clear();
+  config.dtype = "float32";
+  config.kv_dtype = "float32";
+  ASSERT_TRUE(WriteFile(target + "/config.json", CheckpointConfigJson(config)).ok());
+  std::vector<SafetensorsWriter::Entry> entries;
+  std::map<std::string, std::vector<float>> values;
+  const std::string suffix = quant.group_size == 0 ? "per_channel_scale" : "weights_scaling_factor";
+  for (const std::string& name : source->Names()) {
+    if (name.ends_with(suffix)) continue;
+    const TensorView view = source->Get(name).value();
+    Shape shape = view.shape;
+    const std::string scale = name.substr(0, name.rfind('.') + 1) + suffix;
+    if (name.ends_with(".weight") && source->Has(scale)) {
+      if (quant.kind == WeightQuant::Kind::kInt4) shape[1] *= 2;
+      values[name] =
+          quantize::Dequantize(view, source->Get(scale).value(), quant, shape[1]).value();
+    } else {
+      values[name] = ToFloats(view);
+    }
+    entries.push_back({name, DType::kFloat32, shape});
+  }
+  auto writer = SafetensorsWriter::Create(RankFile(target, 0), entries, {}).value();
+  for (const auto& [name, floats] : values) {
+    ASSERT_TRUE(writer->Write(name, std::as_bytes(std::span(floats))).ok());
+  }
+  ASSERT_TRUE(writer->Finish().ok());
+}
+
+TEST_P(WeightOnlyTest, CloseToFloat32OnTheDequantizedWeights) {
+  const QuantCase& param = GetParam();
+  const GoldenCase golden = LoadGolden(param.name, "float32");
+  TestFolder folder(param.name + param.precision + std::to_string(param.group_size));
+  convert::ConvertOptions convert_options;
+  convert_options.dtype = "float32";
+  convert_options.weight_only_precision = param.precision;
+  convert_options.group_size = param.group_size;
+  Status status = ConvertAndBuild(GoldenDir(param.name), folder, convert_options, {});
+  ASSERT_TRUE(status.ok()) << status.ToString();
+  const RunResult quantized = RunEngine(folder / "engine", golden.prompts);
+
+  const WeightQuant quant{
+      param.precision == "int8" ? WeightQuant::Kind::kInt8 : WeightQuant::Kind::kInt4,
+      param.group_size};
+  WriteDequantized(folder / "checkpoint", folder / "dequantized", quant);
+  BuildOptions build_options;
+  build_options.checkpoint_dir = folder / "dequantized";
+  build_options.output_dir = folder / "exact";
+  build_options.time_tactics = false;
+  status = BuildEngine(build_options, {});
+  ASSERT_TRUE(status.ok()) << status.ToString();
+  const RunResult exact = RunEngine(folder / "exact", golden.prompts);
+  const Error error = Compare(quantized.context_logits, exact.context_logits, golden.std);
+  RecordProperty("rms", std::to_string(error.rms));
+  EXPECT_LE(error.rms, 1e-2);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    All, WeightOnlyTest,
+    testing::Values(QuantCase{"llama-gqa", "int8", 0}, QuantCase{"llama-gqa", "int4", 0},
+                    QuantCase{"llama-gqa", "int4", 128}, QuantCase{"llama-gqa", "int4", 32},
+                    QuantCase{"qwen2", "int8", 0}, QuantCase{"qwen2", "int4", 128}),
+    [](const auto& info) {
+      std::string name = info.param.name + "_" + info.param.precision + "_g" +
+                         std::to_string(info.param.group_size);
+      std::replace(name.begin(), name.end(), '-', '_');
+      return name;
+    });
+
+// The passes keep the meaning: the network as written against the network after its passes.
+TEST(PassesTest, SameLogitsWithAndWithout) {
+  for (const std::string name : {"llama-gqa", "qwen2"}) {
+    const GoldenCase golden = LoadGolden(name, "float32");
+    std::vector<std::vector<std::vector<float>>> logits;
+    for (bool run_passes : {false, true}) {
+      TestFolder folder(name + (run_passes ? "passes" : "plain"));
+      convert::ConvertOptions convert_options;
+      convert_options.dtype = "float32";
+      BuildOptions build_options;
+      build_options.run_passes = run_passes;
+      const Status status =
+          ConvertAndBuild(GoldenDir(name), folder, convert_options, build_options);
+      ASSERT_TRUE(status.ok()) << status.ToString();
+      ExecutorConfig config;
+      config.reference_backend = !run_passes;
+      logits.push_back(RunEngine(folder / "engine", golden.prompts, config).context_logits);
+    }
+    EXPECT_LE(Compare(logits[0], logits[1], golden.std).max, 1e-5);
+  }
+}
+
+// Any engine dtype builds from any checkpoint dtype.
+TEST(BuildTest, EngineDTypeIsFree) {
+  const GoldenCase golden = LoadGolden("llama-gqa", "bfloat16");
+  for (const std::string from : {"bfloat16", "float16"}) {
+    for (const std::string to : {"float32", "float16", "bfloat16"}) {
+      TestFolder folder("dtype_" + from + to);
+      convert::ConvertOptions convert_options;
+      convert_options.dtype = from;
+      BuildOptions build_options;
+      build_options.dtype = to;
+      const Status status =
+          ConvertAndBuild(GoldenDir("llama-gqa"), folder, convert_options, build_options);
+      ASSERT_TRUE(status.ok()) << status.ToString();
+      const RunResult run = RunEngine(folder / "engine", golden.prompts);
+      EXPECT_LE(Compare(run.context_logits, golden.logits, golden.std).rms,
+                1.25 * golden.rms_error);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace trireme
