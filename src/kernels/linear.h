@@ -25,8 +25,10 @@
 // (half that; decode is bound by memory either way); float32 engines get the latter only. With 8-bit
 // ones two small layers of a transformer stay within 1e-2 of the logits' deviation, barely.
 //
-// Bound by memory at few rows, where AVX-512 kernels read W at 92 % of the two-thread read bandwidth
-// or more (median; AMD Zen 5, bench/results/), by arithmetic at many.
+// Bound by memory at few rows: of ten layers of two models, AVX-512 kernels read W at 96-99 % of the
+// two-thread read bandwidth (median by format; worst layer 89 %, int8 with 16-bit activations). Bound
+// by arithmetic at many: 80 % of the vdpbf16ps limit, 65 % of the vpdpbusd one (AMD Zen 5,
+// bench/results/cpu_linear_zen5_2vcpu.json).
 #pragma once
 
 #include <cstdint>

@@ -110,7 +110,8 @@ void ReadAll(const std::byte* data, int64_t bytes, ThreadPool& pool) {
 void ReadBandwidth(benchmark::State& state) {
   ThreadPool pool(0);
   const PinnedCaller pinned;
-  for (auto _ : state) ReadAll(RotatedWeights(), kRotatedBytes, pool);
+  const std::byte* data = RotatedWeights();
+  for (auto _ : state) ReadAll(data, kRotatedBytes, pool);
   state.counters["GB/s"] = benchmark::Counter(
       static_cast<double>(kRotatedBytes * state.iterations()) / 1e9, benchmark::Counter::kIsRate);
 }
