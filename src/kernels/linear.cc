@@ -258,7 +258,10 @@ std::vector<LinearTactic> LinearTactics(const LinearProblem& problem, const CpuF
   if (!CheckLinearProblem(problem).ok()) return tactics;
   const bool gated = problem.gated != GatedActivation::kNone;
   for (const LinearVariant* variant : AllVariants()) {
-    if (variant->layout != WeightLayoutOf(problem) || !CanRun(*variant, features)) continue;
+    if (variant->layout != WeightLayoutOf(problem)) continue;
+    // A lesser instruction set's kernels are never the faster ones: timing them would only take
+    // time, the generic ones' most of all.
+    if (variant->log->isa() != BestIsa(features)) continue;
     if (!IsAccurateEnough(*variant, problem)) continue;
     tactics.push_back({.layout = LinearLayoutName(variant->layout, variant->block_n, gated),
                        .kernel = variant->name,

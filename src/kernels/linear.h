@@ -27,7 +27,7 @@
 //
 // Bound by memory at few rows: of ten layers of two models, AVX-512 kernels read W at 96-99 % of the
 // two-thread read bandwidth (median by format; worst layer 89 %, int8 with 16-bit activations). Bound
-// by arithmetic at many: 80 % of the vdpbf16ps limit, 65 % of the vpdpbusd one (AMD Zen 5,
+// by arithmetic at many: 77 % of the vdpbf16ps limit, 62 % of the vpdpbusd one (AMD Zen 5,
 // bench/results/cpu_linear_zen5_2vcpu.json).
 #pragma once
 
@@ -63,7 +63,9 @@ struct LinearTactic {
   std::string numerics;  // tactics with equal numerics agree bit for bit on every input
 };
 
-// Every tactic that the processor can run for `problem`, best guess first; at least a generic one.
+// The tactics for `problem` of the best instruction set among `features`, best guess first: two or
+// more of each numerics class, or none for a problem without CPU kernels. Layouts are common to all
+// instruction sets, so an engine can be moved to a lesser processor without repacking.
 std::vector<LinearTactic> LinearTactics(const LinearProblem& problem, const CpuFeatures& features);
 
 // Bytes of W (values, scales, padding) in `layout`.

@@ -243,6 +243,20 @@ std::vector<LinearProblem> Kinds(int64_t out, int64_t in,
           Quantized(kInt4, 128, out, in, gated),     Quantized(kInt4, 32, out, in, gated)};
 }
 
+// The tactics of every instruction set that the host has.
+std::vector<LinearTactic> AllTactics(const LinearProblem& problem) {
+  std::vector<CpuFeatures> processors(1);  // generic
+  CpuFeatures avx2;
+  avx2.avx2 = true;
+  if (HostCpuFeatures().avx2) processors.push_back(avx2);
+  if (HostCpuFeatures().avx512) processors.push_back(HostCpuFeatures());
+  std::vector<LinearTactic> all;
+  for (auto features = processors.rbegin(); features != processors.rend(); ++features) {
+    for (LinearTactic& tactic : LinearTactics(problem, *features)) all.push_back(std::move(tactic));
+  }
+  return all;
+}
+
 std::string Describe(const LinearProblem& problem, const LinearTactic& tactic, int64_t rows) {
   return tactic.kernel + " " + tactic.layout + " out=" + std::to_string(problem.out_features) +
          " in=" + std::to_string(problem.in_features) +
@@ -258,7 +272,7 @@ void ExpectNearReference(const LinearProblem& problem, int64_t rows, Options opt
   Layer layer(problem, rows, options);
   ThreadPool& pool = TwoThreads();
   const std::vector<float> reference = layer.Reference(rows);
-  const std::vector<LinearTactic> tactics = LinearTactics(problem, HostCpuFeatures());
+  const std::vector<LinearTactic> tactics = AllTactics(problem);
   ASSERT_GE(tactics.size(), 2u);
   for (const LinearTactic& tactic : tactics) {
     SCOPED_TRACE(Describe(problem, tactic, rows));
@@ -316,7 +330,7 @@ void ExpectSameBits(const LinearProblem& problem, const std::vector<int64_t>& ro
   ThreadPool one(1, false);
   const int64_t outputs = Outputs(problem);
   std::map<std::string, std::vector<float>> alone;  // numerics -> row after row, one at a time
-  for (const LinearTactic& tactic : LinearTactics(problem, HostCpuFeatures())) {
+  for (const LinearTactic& tactic : AllTactics(problem)) {
     const bool slow = tactic.kernel.find("generic") != std::string::npos;
     const int64_t limit = slow ? std::min<int64_t>(max_rows, 17) : max_rows;
     std::vector<float>& rows = alone[tactic.numerics];
@@ -351,7 +365,7 @@ TEST(LinearTest, ManyThreadsComputeTheSameBits) {
   ThreadPool many(3, false);
   for (const LinearProblem& problem : Kinds(72, 64)) {
     Layer layer(problem, 500, {.bias = true, .residual = true});
-    for (const LinearTactic& tactic : LinearTactics(problem, HostCpuFeatures())) {
+    for (const LinearTactic& tactic : AllTactics(problem)) {
       for (int64_t rows : {13, 500}) {
         SCOPED_TRACE(Describe(problem, tactic, rows));
         const std::vector<float> y = layer.Run(tactic, 0, rows, many);
@@ -373,7 +387,7 @@ TEST(LinearTest, NotANumberReachesItsRowAlone) {
     Layer layer(problem, 5, {});
     layer.x()[2 * 96 + 50] = kNaN;
     layer.x()[4 * 96 + 3] = std::numeric_limits<float>::infinity();
-    for (const LinearTactic& tactic : LinearTactics(problem, HostCpuFeatures())) {
+    for (const LinearTactic& tactic : AllTactics(problem)) {
       SCOPED_TRACE(Describe(problem, tactic, 5));
       const std::vector<float> y = layer.Run(tactic, 0, 5, TwoThreads());
       for (int64_t row = 0; row < 5; ++row) {
@@ -391,29 +405,36 @@ TEST(LinearTest, ZerosAndTinyInputsAreZero) {
     std::fill(layer.x().begin(), layer.x().begin() + 96, 0.0f);
     std::fill(layer.x().begin() + 96, layer.x().end(), 1e-40f);
     ThreadPool pool(1, false);
-    for (const LinearTactic& tactic : LinearTactics(problem, HostCpuFeatures())) {
+    for (const LinearTactic& tactic : AllTactics(problem)) {
       for (float y : layer.Run(tactic, 0, 2, pool)) EXPECT_NEAR(y, 0.0f, 1e-37f) << tactic.kernel;
     }
   }
 }
 
-TEST(LinearTest, LesserProcessorsKeepTactics) {
-  CpuFeatures generic;
+// Each instruction set offers its own kernels, over the same layouts and, for integers, with the same
+// bits.
+TEST(LinearTest, LesserProcessorsKeepLayouts) {
   CpuFeatures avx2;
   avx2.avx2 = true;
+  CpuFeatures avx512 = avx2;
+  avx512.avx512 = true;
   for (const LinearProblem& problem : Kinds(64, 64)) {
-    std::set<std::string> names;
-    for (const CpuFeatures& features : {generic, avx2}) {
-      const std::vector<LinearTactic> tactics = LinearTactics(problem, features);
-      EXPECT_GE(tactics.size(), 2u);
-      for (const LinearTactic& tactic : tactics) {
-        EXPECT_EQ(tactic.kernel.find("avx512"), std::string::npos);
-        EXPECT_TRUE(LinearKernel::Create(problem, tactic).ok()) << tactic.kernel;
-        names.insert(tactic.kernel + tactic.layout);
+    std::map<std::string, std::set<std::string>> layouts;
+    std::map<std::string, std::set<std::string>> numerics;
+    for (const auto& [isa, features] :
+         {std::pair{"generic", CpuFeatures{}}, {"avx2", avx2}, {"avx512", avx512}}) {
+      for (const LinearTactic& tactic : LinearTactics(problem, features)) {
+        EXPECT_EQ(tactic.kernel.substr(0, tactic.kernel.find('_')), isa);
+        layouts[isa].insert(tactic.layout);
+        numerics[isa].insert(tactic.numerics);
       }
+      EXPECT_GE(layouts[isa].size(), 2u);
     }
-    for (const LinearTactic& tactic : LinearTactics(problem, generic)) {
-      EXPECT_EQ(tactic.kernel.substr(0, 7), "generic");
+    EXPECT_EQ(layouts["generic"], layouts["avx512"]);
+    EXPECT_EQ(layouts["avx2"], layouts["avx512"]);
+    if (problem.quant.kind != WeightQuant::Kind::kNone) {
+      EXPECT_EQ(numerics["generic"], numerics["avx512"]);
+      EXPECT_EQ(numerics["avx2"], numerics["avx512"]);
     }
   }
 }
