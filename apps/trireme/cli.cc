@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli.h"
 
+#include <CLI/App.hpp>
+#include <CLI/Config.hpp>
+#include <CLI/Formatter.hpp>
 #include <algorithm>
 #include <cctype>
 #include <cstdio>
@@ -52,48 +55,109 @@ int EditDistance(std::string_view a, std::string_view b) {
   return row[b.size()];
 }
 
+struct CommandLine::Impl {
+  struct Refused {
+    CLI::Option* option;  // owned by app
+    std::string why;
+    std::vector<std::string> harmless;
+    std::shared_ptr<std::vector<std::string>> values;
+  };
+
+  Impl(std::string_view summary, std::string_view command)
+      : app(std::string(summary), "trireme " + std::string(command)), name(command) {}
+
+  void Known(const std::string& flag) {
+    const size_t at = flag.find("--");
+    if (at != std::string::npos) known_flags.push_back(flag.substr(at));
+  }
+
+  template <typename T>
+  void AddValue(const std::string& flag, T& value, const std::string& help) {
+    Known(flag);
+    app.add_option(flag, value, help)->capture_default_str();
+  }
+
+  std::string NearestFlag(const std::string& flag) const;
+  std::optional<int> CheckRefused() const;
+  void PrintExtras(const std::string& first) const;
+
+  CLI::App app;
+  const std::string name;
+  std::vector<std::string> known_flags = {"--help"};
+  std::vector<Refused> refused;
+};
+
 CommandLine::CommandLine(std::string_view name, std::string_view summary,
                          std::vector<std::string> examples)
-    : app_(std::string(summary), "trireme " + std::string(name)), name_(name) {
-  app_.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
-  app_.allow_extras(false);
-  app_.get_formatter()->column_width(40);
+    : impl_(std::make_unique<Impl>(summary, name)) {
+  CLI::App& app = impl_->app;
+  app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+  app.allow_extras(false);
+  app.get_formatter()->column_width(40);
   std::string footer = "\nExamples:";
   for (const std::string& example : examples) footer += "\n  " + example;
-  app_.footer(footer);
-  known_flags_.push_back("--help");
+  app.footer(footer);
 }
 
-void CommandLine::Known(const std::string& name) {
-  const size_t at = name.find("--");
-  if (at != std::string::npos) known_flags_.push_back(name.substr(at));
+CommandLine::~CommandLine() = default;
+
+void CommandLine::Add(const std::string& name, std::string& value, const std::string& help) {
+  impl_->AddValue(name, value, help);
+}
+void CommandLine::Add(const std::string& name, int& value, const std::string& help) {
+  impl_->AddValue(name, value, help);
+}
+void CommandLine::Add(const std::string& name, int64_t& value, const std::string& help) {
+  impl_->AddValue(name, value, help);
+}
+void CommandLine::Add(const std::string& name, uint64_t& value, const std::string& help) {
+  impl_->AddValue(name, value, help);
+}
+void CommandLine::Add(const std::string& name, float& value, const std::string& help) {
+  impl_->AddValue(name, value, help);
+}
+void CommandLine::Add(const std::string& name, double& value, const std::string& help) {
+  impl_->AddValue(name, value, help);
 }
 
-CLI::Option* CommandLine::AddSwitch(const std::string& name, bool& value, const std::string& help) {
-  Known(name);
-  return app_.add_flag(name, value, help);
+void CommandLine::AddList(const std::string& name, std::vector<std::string>& values,
+                          const std::string& help) {
+  impl_->Known(name);
+  impl_->app.add_option(name, values, help)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
 }
 
-CLI::Option* CommandLine::AddPositional(const std::string& name, std::string& value,
-                                        const std::string& help) {
-  return app_.add_option(name, value, help);
+void CommandLine::AddList(const std::string& name, std::vector<int>& values,
+                          const std::string& help) {
+  impl_->Known(name);
+  impl_->app.add_option(name, values, help)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
 }
+
+void CommandLine::AddSwitch(const std::string& name, bool& value, const std::string& help) {
+  impl_->Known(name);
+  impl_->app.add_flag(name, value, help);
+}
+
+void CommandLine::AddPositional(const std::string& name, std::string& value,
+                                const std::string& help) {
+  impl_->app.add_option(name, value, help);
+}
+
+void CommandLine::Require(const std::string& name) { impl_->app.get_option(name)->required(); }
 
 void CommandLine::AddNoEffect(const std::string& name, const std::string& why) {
-  Known(name);
-  auto ignored = std::make_shared<std::vector<std::string>>();
-  app_.add_option_function<std::vector<std::string>>(
-          name, [ignored](const std::vector<std::string>& values) { *ignored = values; },
-          "no effect: " + why)
+  impl_->Known(name);
+  impl_->app
+      .add_option_function<std::vector<std::string>>(
+          name, [](const std::vector<std::string>&) {}, "no effect: " + why)
       ->expected(0, 1)
       ->group("Accepted without effect");
 }
 
 void CommandLine::AddRefused(const std::string& name, const std::string& why,
                              std::vector<std::string> harmless) {
-  Known(name);
+  impl_->Known(name);
   auto values = std::make_shared<std::vector<std::string>>();
-  CLI::Option* option = app_.add_option_function<std::vector<std::string>>(
+  CLI::Option* option = impl_->app.add_option_function<std::vector<std::string>>(
       name,
       [values](const std::vector<std::string>& given) {
         *values = given;
@@ -101,15 +165,15 @@ void CommandLine::AddRefused(const std::string& name, const std::string& why,
       },
       "refused: " + why);
   option->expected(0, -1)->group("Not available yet");
-  refused_.push_back({option, why, std::move(harmless), values});
+  impl_->refused.push_back({option, why, std::move(harmless), values});
 }
 
-bool CommandLine::Given(const std::string& name) const { return app_.count(name) > 0; }
+bool CommandLine::Given(const std::string& name) const { return impl_->app.count(name) > 0; }
 
-std::string CommandLine::NearestFlag(const std::string& flag) const {
+std::string CommandLine::Impl::NearestFlag(const std::string& flag) const {
   std::string nearest;
   int best = 1 << 20;
-  for (const std::string& known : known_flags_) {
+  for (const std::string& known : known_flags) {
     const int distance = EditDistance(flag, known);
     if (distance < best) {
       best = distance;
@@ -119,55 +183,58 @@ std::string CommandLine::NearestFlag(const std::string& flag) const {
   return nearest;
 }
 
-std::optional<int> CommandLine::CheckRefused() const {
-  for (const Refused& refused : refused_) {
-    if (refused.option->count() == 0) continue;
-    const bool harmless =
-        refused.values->size() == 1 && std::find(refused.harmless.begin(), refused.harmless.end(),
-                                                 refused.values->front()) != refused.harmless.end();
-    if (harmless) continue;
-    fmt::print(stderr, "trireme {}: {} is refused: {}\n", name_, refused.option->get_name(),
-               refused.why);
+std::optional<int> CommandLine::Impl::CheckRefused() const {
+  for (const Refused& one : refused) {
+    if (one.option->count() == 0) continue;
+    const bool is_harmless =
+        one.values->size() == 1 && std::find(one.harmless.begin(), one.harmless.end(),
+                                             one.values->front()) != one.harmless.end();
+    if (is_harmless) continue;
+    fmt::print(stderr, "trireme {}: {} is refused: {}\n", name, one.option->get_name(), one.why);
     return kExitUsage;
   }
   return std::nullopt;
+}
+
+void CommandLine::Impl::PrintExtras(const std::string& first) const {
+  if (first.starts_with("-")) {
+    const std::string flag = first.substr(0, first.find('='));
+    fmt::print(stderr, "trireme {}: unknown flag '{}'; did you mean {}?\n", name, flag,
+               NearestFlag(flag));
+  } else {
+    fmt::print(stderr, "trireme {}: unexpected argument '{}'\n", name, first);
+  }
 }
 
 std::optional<int> CommandLine::Parse(std::span<const std::string> arguments) {
   std::vector<std::string> normal;
   for (const std::string& argument : arguments) {
     if (StartsWithTypographicDash(argument)) {
-      fmt::print(
-          stderr, "trireme {}: '{}' starts with a typographic dash; type two hyphens: --{}\n",
-          name_, argument,
-          argument.substr(
-              argument.find_first_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")));
+      const size_t word =
+          argument.find_first_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ");
+      fmt::print(stderr,
+                 "trireme {}: '{}' starts with a typographic dash; type two hyphens: --{}\n",
+                 impl_->name, argument, word == std::string::npos ? "flag" : argument.substr(word));
       return kExitUsage;
     }
     normal.push_back(NormaliseFlag(argument));
   }
   std::reverse(normal.begin(), normal.end());  // CLI11 takes its vector from the back
   try {
-    app_.parse(normal);
+    impl_->app.parse(normal);
   } catch (const CLI::CallForHelp&) {
-    fmt::print("{}", app_.help());
+    fmt::print("{}", impl_->app.help());
     return kExitOk;
   } catch (const CLI::ExtrasError& error) {
-    const std::vector<std::string> extras = app_.remaining();
-    const std::string first = extras.empty() ? error.what() : extras.front();
-    if (first.starts_with("-")) {
-      const std::string flag = first.substr(0, first.find('='));
-      fmt::print(stderr, "trireme {}: unknown flag '{}'; did you mean {}?\n", name_, flag,
-                 NearestFlag(flag));
-    } else {
-      fmt::print(stderr, "trireme {}: unexpected argument '{}'\n", name_, first);
-    }
+    const std::vector<std::string> extras = impl_->app.remaining();
+    impl_->PrintExtras(extras.empty() ? error.what() : extras.front());
     return kExitUsage;
   } catch (const CLI::Error& error) {
-    fmt::print(stderr, "trireme {}: {} (see `trireme {} --help`)\n", name_, error.what(), name_);
+    fmt::print(stderr, "trireme {}: {} (see `trireme {} --help`)\n", impl_->name, error.what(),
+               impl_->name);
     return kExitUsage;
   }
-  return CheckRefused();
+  return impl_->CheckRefused();
 }
 
 int Fail(std::string_view command, const Status& status) {

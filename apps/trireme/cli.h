@@ -6,10 +6,7 @@
 // exist yet (and is refused by name), or it is unknown (and the nearest known one is named).
 #pragma once
 
-#include <CLI/App.hpp>
-#include <CLI/Config.hpp>
-#include <CLI/Formatter.hpp>
-#include <functional>
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <span>
@@ -30,21 +27,24 @@ class CommandLine {
   // `examples`: complete command lines, shown at the end of --help.
   CommandLine(std::string_view name, std::string_view summary, std::vector<std::string> examples);
 
-  // A flag with a value. `name` as "--max_batch_size", or "-m,--model_name".
-  template <typename T>
-  CLI::Option* Add(const std::string& name, T& value, const std::string& help) {
-    Known(name);
-    return app_.add_option(name, value, help)->capture_default_str();
-  }
+  ~CommandLine();
+
+  // A flag with a value, as "--max_batch_size" or "-m,--model_name". What `value` holds is the
+  // default that --help shows.
+  void Add(const std::string& name, std::string& value, const std::string& help);
+  void Add(const std::string& name, int& value, const std::string& help);
+  void Add(const std::string& name, int64_t& value, const std::string& help);
+  void Add(const std::string& name, uint64_t& value, const std::string& help);
+  void Add(const std::string& name, float& value, const std::string& help);
+  void Add(const std::string& name, double& value, const std::string& help);
   // A flag that may be repeated, each time with one or more values.
-  template <typename T>
-  CLI::Option* AddList(const std::string& name, std::vector<T>& values, const std::string& help) {
-    Known(name);
-    return app_.add_option(name, values, help);
-  }
+  void AddList(const std::string& name, std::vector<std::string>& values, const std::string& help);
+  void AddList(const std::string& name, std::vector<int>& values, const std::string& help);
   // A flag without a value.
-  CLI::Option* AddSwitch(const std::string& name, bool& value, const std::string& help);
-  CLI::Option* AddPositional(const std::string& name, std::string& value, const std::string& help);
+  void AddSwitch(const std::string& name, bool& value, const std::string& help);
+  void AddPositional(const std::string& name, std::string& value, const std::string& help);
+  // Makes a flag that was added one that must be given.
+  void Require(const std::string& name);
 
   // Accepted, with or without a value, and without effect, because of `why`.
   void AddNoEffect(const std::string& name, const std::string& why);
@@ -60,21 +60,8 @@ class CommandLine {
   bool Given(const std::string& name) const;
 
  private:
-  void Known(const std::string& name);
-  std::optional<int> CheckRefused() const;
-  std::string NearestFlag(const std::string& flag) const;
-
-  struct Refused {
-    CLI::Option* option;  // owned by app_
-    std::string why;
-    std::vector<std::string> harmless;
-    std::shared_ptr<std::vector<std::string>> values;
-  };
-
-  CLI::App app_;
-  std::string name_;
-  std::vector<std::string> known_flags_;
-  std::vector<Refused> refused_;
+  struct Impl;  // keeps CLI11 out of this header: its templates are slow to compile
+  const std::unique_ptr<Impl> impl_;
 };
 
 // Prints "trireme NAME: message" to stderr and returns the exit code of the status.

@@ -27,7 +27,8 @@ struct Flags {
 
 void AddFlags(CommandLine& line, Flags& f) {
   convert::ConvertOptions& o = f.options;
-  line.Add("--model_dir", o.model_dir, "Hugging Face model folder")->required();
+  line.Add("--model_dir", o.model_dir, "Hugging Face model folder");
+  line.Require("--model_dir");
   line.Add("--output_dir", o.output_dir, "checkpoint directory to write");
   line.Add("--dtype", o.dtype, "float32, float16, bfloat16, or auto: as published");
   line.Add("--tp_size", o.tp_size, "tensor-parallel ways");

@@ -70,7 +70,8 @@ void AddFlags(CommandLine& line, Flags& f) {
            "prompts from a .csv or .npy of ids, or a .txt, one a line");
   line.Add("--max_input_length", f.max_input_length,
            "keep the last that many tokens of a prompt; 0: refuse one that is too long");
-  line.Add("--max_output_len,--max_new_tokens", f.max_output_len, "new tokens at most")->required();
+  line.Add("--max_output_len,--max_new_tokens", f.max_output_len, "new tokens at most");
+  line.Require("--max_output_len");
   line.Add("--end_id", f.end_id, "token that ends a text; -1: never stop; -2: the tokenizer's");
   line.AddSwitch("--no_add_special_tokens", f.no_add_special_tokens,
                  "do not add the tokenizer's special tokens to the prompt");
