@@ -24,8 +24,10 @@ target_link_libraries(trireme_shared PRIVATE ${modules})
 target_link_options(trireme_shared PRIVATE
   -Wl,--version-script=${PROJECT_SOURCE_DIR}/cmake/trireme.map -Wl,--no-undefined)
 if(TRIREME_SANITIZE)
-  # A sanitized library finds the run-time in the program that loads it.
+  # A sanitized library finds the run-time in the program that loads it, so nobody can try it here.
   set_target_properties(trireme_shared PROPERTIES EXCLUDE_FROM_ALL ON)
+elseif(TRIREME_TESTS)
+  trireme_add_test(install ${PROJECT_SOURCE_DIR}/tests/install/run ${CMAKE_BINARY_DIR})
 endif()
 target_include_directories(trireme_shared INTERFACE $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
 target_compile_features(trireme_shared INTERFACE cxx_std_20)
