@@ -6,6 +6,7 @@ Run as: scripts/make_jinja_cases.py > tests/data/jinja_cases.json   (needs jinja
 The environment is the one chat templates are published for. A case that fails has "error" (its
 exception's name) instead of "expected"; messages are not compared, failing is.
 """
+import copy
 import json
 import sys
 
@@ -601,6 +602,21 @@ n.bit_length
 loop
 loop.index
 caller()
+undefined_thing is sequence
+[] | truncate(6)
+undefined_thing | truncate(6)
+users | truncate(1, leeway=0)
+'' % list
+'' % undefined_thing
+'x' % d
+large | int
+-1e30 | int
+'99999999999999999999' | int
+'-0099999999999999999999' | int
+users | groupby('zz')
+[none, none] | sort
+[{'a': none}, {'a': none}] | groupby('a')
+{'a': none, 'b': none} | dictsort(by='value')
 """.strip("\n").split("\n")
 
 TEMPLATES = [
@@ -715,7 +731,7 @@ def main():
     for template in ["{{ %s }}" % e for e in EXPRESSIONS] + TEMPLATES:
         case = {"template": template}
         try:
-            case["expected"] = env.from_string(template).render(**VARIABLES)
+            case["expected"] = env.from_string(template).render(**copy.deepcopy(VARIABLES))
         except Exception as error:  # whatever Python raises counts as a failure
             case["error"] = type(error).__name__
         if " object at 0x" in case.get("expected", "") or "<built-in" in case.get("expected", ""):

@@ -155,13 +155,19 @@ class PercentFormatter {
       rt_.CheckSize(out.size());
     }
     const size_t given = is_tuple_ ? arguments_.sequence().items.size() : 1;
-    if (next_ < given && !arguments_.is_dict() && (is_tuple_ || !used_mapping_)) {
+    if (next_ < given && !IsMappingLike()) {
       Fail("not all arguments converted during string formatting");
     }
     return out;
   }
 
  private:
+  // What Python lets pass unused: all that has items, strings and tuples excepted.
+  bool IsMappingLike() const {
+    return arguments_.is_dict() || arguments_.is_undefined() ||
+           (arguments_.is_sequence() && !is_tuple_ && arguments_.sequence().is_indexable());
+  }
+
   Value NextArgument() {
     if (is_tuple_) {
       if (next_ >= arguments_.sequence().items.size())
@@ -181,7 +187,6 @@ class PercentFormatter {
     const Value* found = arguments_.dict().Find(name);
     if (found == nullptr) Fail("the mapping of a format has no key '{}'", name);
     rest_.remove_prefix(end + 1);
-    used_mapping_ = true;
     return *found;
   }
 
@@ -272,7 +277,9 @@ class PercentFormatter {
 
   std::string ConvertInt(const Spec& spec, const Value& value) {
     if (!value.is_number()) FailNumber(value, "a real number is required");
-    return FormatInt(spec, ToInt(rt_, value, 10, 0).int_value());
+    const Value number = ToInt(rt_, value, 10, 0);
+    if (!number.is_integral()) Fail("an integer grows beyond 64 bits");
+    return FormatInt(spec, number.int_value());
   }
 
   std::string FormatCharacter(const Spec& spec, const Value& value) {
@@ -294,7 +301,6 @@ class PercentFormatter {
   std::string_view rest_;
   const Value& arguments_;
   bool is_tuple_ = false;
-  bool used_mapping_ = false;
   size_t next_ = 0;
 };
 

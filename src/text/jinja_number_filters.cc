@@ -26,7 +26,8 @@ std::optional<std::string> CleanNumber(std::string_view text) {
   return out;
 }
 
-std::optional<int64_t> ParseInt(std::string_view text, int64_t base) {
+// Python's int(text, base); nullopt when the text is no such number.
+std::optional<Value> ParseInt(Runtime& rt, std::string_view text, int64_t base) {
   const std::optional<std::string> clean = CleanNumber(text);
   if (!clean) return std::nullopt;
   std::string_view digits = *clean;
@@ -43,17 +44,21 @@ std::optional<int64_t> ParseInt(std::string_view text, int64_t base) {
   if (base == 0) base = 10;
   if (base < 2 || base > 36 || digits.empty() || digits[0] == '-') return std::nullopt;
   int64_t value = 0;
-  const auto result =
-      std::from_chars(digits.data(), digits.data() + digits.size(), value, static_cast<int>(base));
-  if (result.ec == std::errc::result_out_of_range) Fail("an integer grows beyond 64 bits");
-  if (result.ec != std::errc() || result.ptr != digits.data() + digits.size()) return std::nullopt;
-  return negative ? -value : value;
+  const char* end = digits.data() + digits.size();
+  const auto result = std::from_chars(digits.data(), end, value, static_cast<int>(base));
+  if (result.ptr != end) return std::nullopt;
+  if (result.ec == std::errc()) return Value(negative ? -value : value);
+  if (result.ec != std::errc::result_out_of_range) return std::nullopt;
+  if (base != 10) Fail("an integer grows beyond 64 bits");
+  digits.remove_prefix(std::min(digits.find_first_not_of('0'), digits.size()));
+  return rt.BigInt((negative ? "-" : "") + std::string(digits));
 }
 
-std::optional<int64_t> Truncated(double value) {
+// Python's int(number); nullopt for what is none.
+std::optional<Value> Truncated(Runtime& rt, double value) {
   if (std::isnan(value) || std::isinf(value)) return std::nullopt;
-  if (std::fabs(value) >= 9.2e18) Fail("an integer grows beyond 64 bits");
-  return static_cast<int64_t>(value);
+  if (std::fabs(value) >= 9.2e18) return rt.BigInt(fmt::format("{:.0f}", value));
+  return Value(static_cast<int64_t>(value));
 }
 
 Value FilterInt(Runtime& rt, const Value& value, const Args& args) {
@@ -132,7 +137,8 @@ Value FilterFileSize(Runtime& rt, const Value& value, const Args& args) {
   static constexpr std::string_view kBinary[] = {"KiB", "MiB", "GiB", "TiB",
                                                  "PiB", "EiB", "ZiB", "YiB"};
   if (bytes == 1) return rt.String("1 Byte");
-  if (bytes < base) return rt.String(fmt::format("{} Bytes", Truncated(bytes).value_or(0)));
+  if (bytes < base)
+    return rt.String(fmt::format("{} Bytes", Str(rt, Truncated(rt, bytes).value_or(0))));
   size_t i = 0;
   double unit = base * base;
   while (i + 1 < std::size(kDecimal) && bytes >= unit) {
@@ -180,14 +186,13 @@ Value ToInt(Runtime& rt, const Value& value, int64_t base, const Value& fallback
   if (value.type() == Type::kBigInt) return value;
   if (value.is_float()) {
     if (std::isinf(value.float_value())) Fail("cannot convert float infinity to integer");
-    const std::optional<int64_t> number = Truncated(value.float_value());
-    return number ? Value(*number) : fallback;
+    return Truncated(rt, value.float_value()).value_or(fallback);
   }
   if (!value.is_string()) return fallback;
   rt.StepBytes(value.text().size());
-  if (const std::optional<int64_t> number = ParseInt(value.text(), base)) return *number;
+  if (const std::optional<Value> number = ParseInt(rt, value.text(), base)) return *number;
   if (const std::optional<double> number = ParseFloat(value.text())) {
-    if (const std::optional<int64_t> truncated = Truncated(*number)) return *truncated;
+    return Truncated(rt, *number).value_or(fallback);
   }
   return fallback;
 }

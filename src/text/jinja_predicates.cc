@@ -60,7 +60,8 @@ bool IsNumber(Runtime& rt, const Value& value, const Args& args) {
 }
 bool IsSequence(Runtime& rt, const Value& value, const Args& args) {
   if (value.is_sequence()) return value.sequence().is_indexable();
-  return value.is_string() || value.is_dict();
+  // Undefined has a length and a __getitem__, so Jinja takes it for a sequence.
+  return value.is_string() || value.is_dict() || value.is_undefined();
 }
 bool IsCallable(Runtime& rt, const Value& value, const Args& args) {
   // Undefined has a __call__, so Python calls it callable.

@@ -141,9 +141,12 @@ Value FilterItems(Runtime& rt, const Value& value, const Args& args) {
 struct Keyed {
   std::vector<Value> key;
   Value value;
+  bool plain = false;  // the one key is compared as itself, not as a list of keys
 };
 
+// Equal values without an order (two nones) sort as parts of a list, and fail as plain keys.
 bool KeyLess(Runtime& rt, const Keyed& a, const Keyed& b) {
+  if (a.plain) return Less(rt, a.key[0], b.key[0]);
   for (size_t i = 0; i < a.key.size(); ++i) {
     if (!Equals(rt, a.key[i], b.key[i])) return Less(rt, a.key[i], b.key[i]);
   }
@@ -202,7 +205,7 @@ Value FilterDictSort(Runtime& rt, const Value& value, const Args& args) {
   std::vector<Keyed> items;
   for (const auto& [key, item] : value.dict().entries) {
     const Value& chosen = by == "key" ? key : item;
-    items.push_back({{fold ? IgnoreCase(rt, chosen) : chosen}, rt.Tuple({key, item})});
+    items.push_back({{fold ? IgnoreCase(rt, chosen) : chosen}, rt.Tuple({key, item}), true});
   }
   SortKeyed(rt, items, bound.Bool(rt, 2, false));
   return rt.List(Unkeyed(std::move(items)));
@@ -216,7 +219,7 @@ Value FilterGroupBy(Runtime& rt, const Value& value, const Args& args) {
   std::vector<Keyed> items;
   for (const Value& item : Iterate(rt, value)) {
     const Value key = path.Get(rt, item, &fallback);
-    items.push_back({{fold ? IgnoreCase(rt, key) : key}, item});
+    items.push_back({{fold ? IgnoreCase(rt, key) : key}, item, true});
   }
   SortKeyed(rt, items, false);
   std::vector<Value> groups;

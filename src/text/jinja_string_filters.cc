@@ -144,15 +144,17 @@ Value FilterIndent(Runtime& rt, const Value& value, const Args& args) {
 
 Value FilterTruncate(Runtime& rt, const Value& value, const Args& args) {
   const BoundArgs bound("truncate", args, {"length", "killwords", "end", "leeway"});
-  const std::string& text = RequireInput(value, "truncate");
   const int64_t length = bound.Int(0, 255);
   const std::string end = bound.Text(rt, 2, "...");
   const auto end_length = static_cast<int64_t>(CountCodePoints(end));
   const int64_t leeway = bound.HasValue(3) ? bound.Int(3, 5) : 5;
   if (length < end_length) Fail("expected length >= {}, got {}", end_length, length);
   if (leeway < 0) Fail("expected leeway >= 0, got {}", leeway);
-  rt.StepBytes(text.size());
-  if (static_cast<int64_t>(CountCodePoints(text)) - leeway <= length) return value;
+  // Anything with a length may be short enough; only text can be cut.
+  const std::optional<int64_t> own_length = Length(rt, value);
+  if (!own_length) Fail("object of type '{}' has no len()", TypeName(value));
+  if (*own_length - leeway <= length) return value;
+  const std::string& text = RequireInput(value, "truncate");
   std::string_view kept = std::string_view(text).substr(
       0, OffsetOfCodePoint(text, static_cast<size_t>(length - end_length)));
   if (!bound.Bool(rt, 1, false)) kept = kept.substr(0, kept.rfind(' '));
