@@ -21,16 +21,16 @@ std::vector<AttentionShape> Shapes() {
   std::vector<AttentionShape> shapes;
   for (DType dtype : {DType::kFloat32, DType::kFloat16, DType::kBFloat16}) {
     shapes.push_back({dtype, 1, 1, 16, 16});
-    shapes.push_back({dtype, 4, 4, 64, 32});
     shapes.push_back({dtype, 14, 2, 32, 64});
     shapes.push_back({dtype, 5, 1, 80, 16});
-    shapes.push_back({dtype, 8, 4, 96, 128});
-    shapes.push_back({dtype, 6, 2, 128, 16});
-    shapes.push_back({dtype, 50, 1, 32, 32});  // more rows a token than a tile holds
-    shapes.push_back({dtype, 3, 1, 256, 32});
-    shapes.push_back({dtype, 4, 2, 24, 32});  // head_dim and
-    shapes.push_back({dtype, 4, 2, 32, 8});   // block_size that only the generic variant takes
+    shapes.push_back({dtype, 4, 2, 24, 32});  // a head_dim and
+    shapes.push_back({dtype, 4, 2, 32, 8});   // a block_size that only the generic variant takes
   }
+  shapes.push_back({DType::kBFloat16, 4, 4, 64, 32});
+  shapes.push_back({DType::kBFloat16, 8, 4, 96, 128});
+  shapes.push_back({DType::kBFloat16, 6, 2, 128, 16});
+  shapes.push_back({DType::kBFloat16, 3, 1, 256, 32});
+  shapes.push_back({DType::kBFloat16, 50, 1, 32, 32});  // more rows a token than a tile holds
   return shapes;
 }
 
@@ -104,6 +104,46 @@ TEST(PagedAttentionTest, BitsDoNotDependOnChunkingBatchBlocksOrThreads) {
           AttentionShape other = base;
           other.block_size = block_size;
           EXPECT_TRUE(SameBits(whole, RowsOf(other, p, parallel, {200, 105}, false)));
+        }
+      }
+    }
+  }
+}
+
+// What the reference itself must mean: with no scale every visible value counts alike; with a large
+// one the best key's value is the answer.
+TEST(PagedAttentionTest, AveragesOrPicksValues) {
+  const AttentionShape shape{DType::kFloat32, 2, 1, 16, 16};
+  CpuContext context;
+  const int len = 90;
+  for (int window : {0, 33}) {
+    AttentionBench bench(shape, 1, len);
+    const std::vector<float> mean =
+        bench.Run({{0, len}}, {.scale = 0.0f, .window = window}, context, true);
+    const std::vector<float> data(bench.qkv(), bench.qkv() + len * bench.width());
+    AttentionBench again(shape, 1, len);
+    const std::vector<float> picked =
+        again.Run({{0, len}}, {.scale = 1e4f, .window = window}, context, true);
+    for (int t : {0, 1, 17, 33, 89}) {
+      const int first = window > 0 ? std::max(0, t - window + 1) : 0;
+      for (int head = 0; head < 2; ++head) {
+        const float* q = &data[static_cast<size_t>(t * bench.width() + head * 16)];
+        std::vector<double> sum(16);
+        int best = first;
+        double best_score = -1e30;
+        for (int j = first; j <= t; ++j) {
+          const float* k = &data[static_cast<size_t>(j * bench.width() + 32)];
+          double score = 0.0;
+          for (size_t i = 0; i < 16; ++i) {
+            score += static_cast<double>(q[i]) * k[i];
+            sum[i] += k[16 + i];
+          }
+          if (score > best_score) best = j, best_score = score;
+        }
+        for (size_t i = 0; i < 16; ++i) {
+          const size_t at = static_cast<size_t>(t * 32 + head * 16) + i;
+          EXPECT_NEAR(mean[at], sum[i] / (t - first + 1), 1e-5);
+          EXPECT_NEAR(picked[at], data[static_cast<size_t>(best * bench.width() + 48) + i], 1e-5);
         }
       }
     }
