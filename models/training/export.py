@@ -93,8 +93,9 @@ def write_folder(model, tokenizer, out):
             "eos_token_id": EOS,
             "pad_token_id": PAD,
             "do_sample": True,
-            "temperature": 0.7,
+            "temperature": 0.8,
             "top_p": 0.95,
+            "repetition_penalty": 1.1,
             "max_new_tokens": 400,
         },
     )
@@ -160,6 +161,7 @@ def golden(hf, tokenizer):
         do_sample=False,
         temperature=None,
         top_p=None,
+        repetition_penalty=1.0,
         max_new_tokens=32,
         eos_token_id=[],
     )[0]
