@@ -10,6 +10,8 @@
 namespace trireme {
 
 Bpe::Bpe(BpeOptions options, Vocab vocab) : options_(std::move(options)), vocab_(std::move(vocab)) {
+  static std::atomic<uint64_t> models = 0;
+  serial_ = ++models;
   affixes_ = !options_.continuing_subword_prefix.empty() || !options_.end_of_word_suffix.empty();
 }
 
@@ -25,7 +27,9 @@ Status Bpe::AddMerge(std::string_view left, std::string_view right) {
   if (!prefix.empty() && tail.starts_with(prefix)) tail.remove_prefix(prefix.size());
   std::string merged(vocab_.Text(left_id));
   merged.append(tail);
-  const int32_t id = vocab_.Find(merged);
+  const bool likely = vocab_.MatchesText(likely_id_) && vocab_.Text(likely_id_) == merged;
+  const int32_t id = likely ? likely_id_ : vocab_.Find(merged);
+  likely_id_ = id + 1;
   if (id < 0)
     return InvalidArgument("merge {}: '{}' and '{}' give a token that is not in the vocabulary",
                            rank, left, right);
@@ -66,6 +70,12 @@ Status Bpe::Finish() {
                                           : vocab_.FindLiteral(fmt::format("<0x{:02X}>", byte));
     if (byte < 128) ascii_ids_[byte] = vocab_.Find(std::string_view(&c, 1));
   }
+  if (vocab_.byte_level()) {
+    ascii_pairs_.resize(128 * 128);
+    for (size_t left = 0; left < 128; ++left)
+      for (size_t right = 0; right < 128; ++right)
+        ascii_pairs_[left << 7 | right] = pairs_.Find(byte_ids_[left], byte_ids_[right]);
+  }
   self_ = std::make_unique<std::atomic<uint8_t>[]>(static_cast<size_t>(vocab_.id_limit()));
   cuts_before_word_mark_ = FindWordMarkCuts();
   return OkStatus();
@@ -76,31 +86,102 @@ std::optional<int32_t> Bpe::TokenToId(std::string_view token) const {
   return id < 0 ? std::nullopt : std::optional<int32_t>(id);
 }
 
+struct Bpe::Item {
+  enum Kind : uint8_t { kOpen, kIds, kLane, kLong } kind;
+  uint8_t count;  // of `ids`
+  uint8_t lane;
+  int32_t ids[WordCache::kMaxIds];
+  WordCache::Key key;  // size 0: the word does not fit the cache
+  uint64_t hash;
+};
+
+struct Bpe::Block {
+  static constexpr size_t kWords = 16;
+  std::array<Item, kWords> items;
+  std::array<Lane, kWords> lanes;
+};
+
 Status Bpe::Encode(std::string_view text, std::span<const Span> words,
                    std::vector<int32_t>& ids) const {
-  for (const Span& word : words) EncodeWord(text.substr(word.begin, word.end - word.begin), ids);
+  WordCache& cache = WordCache::OfThisThread(serial_);
+  Block block;
+  for (size_t at = 0; at < words.size(); at += Block::kWords)
+    EncodeBlock(text, words.subspan(at, std::min(Block::kWords, words.size() - at)), cache, block,
+                ids);
   return OkStatus();
 }
 
-void Bpe::EncodeWord(std::string_view word, std::vector<int32_t>& ids) const {
-  if (!affixes_ && word.size() <= vocab_.longest_text()) {
-    const int32_t id = vocab_.Find(word);
+void Bpe::EncodeBlock(std::string_view text, std::span<const Span> words, WordCache& cache,
+                      Block& block, std::vector<int32_t>& ids) const {
+  const auto word_at = [&](size_t i) {
+    return text.substr(words[i].begin, words[i].end - words[i].begin);
+  };
+  for (size_t i = 0; i < words.size(); ++i) {
+    Item& item = block.items[i];
+    const std::string_view word = word_at(i);
+    item.key.size = 0;
+    if (word.size() <= WordCache::kMaxBytes) {
+      item.key = WordCache::KeyOf(word, text.size() - words[i].begin);
+      const WordCache::Entry& entry = cache.At(item.key);
+      if (entry.Holds(item.key)) {
+        item.kind = Item::kIds;
+        item.count = entry.count;
+        item.key.size = 0;
+        std::copy(entry.ids, entry.ids + WordCache::kMaxIds, item.ids);
+        continue;
+      }
+    }
+    item.kind = Item::kOpen;
+    item.hash = Vocab::HashOf(word);
+    vocab_.Prefetch(item.hash);
+  }
+  std::array<uint8_t, Block::kWords> active;
+  size_t num_lanes = 0;
+  for (size_t i = 0; i < words.size(); ++i) {
+    Item& item = block.items[i];
+    if (item.kind != Item::kOpen) continue;
+    const std::string_view word = word_at(i);
+    const bool may_be_token = !affixes_ && word.size() <= vocab_.longest_text();
+    const int32_t id = may_be_token ? vocab_.FindHashed(word, item.hash) : -1;
     if (id >= 0 && (options_.ignore_merges || EncodesToItself(id, word))) {
-      ids.push_back(id);
-      return;
+      item.kind = Item::kIds;
+      item.count = 1;
+      item.ids[0] = id;
+    } else if (word.size() > kShortWord) {
+      item.kind = Item::kLong;
+    } else {
+      item.kind = Item::kLane;
+      item.lane = static_cast<uint8_t>(num_lanes);
+      StartLane(word, block.lanes[num_lanes]);
+      active[num_lanes] = item.lane;
+      ++num_lanes;
     }
   }
-  if (word.size() <= kShortWord) {
-    int32_t symbols[kShortWord + 1];
-    const size_t size = MergeShort(symbols, SymbolsOf(word, symbols));
-    ids.insert(ids.end(), symbols, symbols + size);
-    return;
+  for (size_t num_active = num_lanes; num_active > 0;) {
+    size_t kept = 0;
+    for (size_t i = 0; i < num_active; ++i)
+      if (StepLane(block.lanes[active[i]])) active[kept++] = active[i];
+    num_active = kept;
   }
+  for (size_t i = 0; i < words.size(); ++i) {
+    const Item& item = block.items[i];
+    if (item.kind == Item::kLong) {
+      EncodeLong(word_at(i), ids);
+      continue;
+    }
+    const bool in_lane = item.kind == Item::kLane;
+    const int32_t* result = in_lane ? block.lanes[item.lane].symbols.data() : item.ids;
+    const size_t count = in_lane ? block.lanes[item.lane].size : item.count;
+    for (size_t k = 0; k < count; ++k) ids.push_back(result[k]);
+    if (item.key.size > 0) cache.At(item.key).Fill(item.key, {result, count});
+  }
+}
+
+void Bpe::EncodeLong(std::string_view word, std::vector<int32_t>& ids) const {
   const size_t before = ids.size();
   ids.resize(before + word.size());
   int32_t* symbols = ids.data() + before;
-  const size_t size = SymbolsOf(word, symbols);
-  ids.resize(before + (size <= kShortWord ? MergeShort(symbols, size) : MergeLong(symbols, size)));
+  ids.resize(before + MergeLong(symbols, SymbolsOf(word, symbols)));
 }
 
 bool Bpe::EncodesToItself(int32_t id, std::string_view word) const {
@@ -168,23 +249,65 @@ size_t Bpe::SymbolsOf(std::string_view word, int32_t* symbols) const {
   return size;
 }
 
-size_t Bpe::MergeShort(int32_t* symbols, size_t size) const {
-  if (size < 2) return size;
-  Merge merges[kShortWord];  // merges[i]: of symbols i and i + 1
-  for (size_t i = 0; i + 1 < size; ++i) merges[i] = pairs_.Find(symbols[i], symbols[i + 1]);
-  while (true) {
-    size_t best = 0;
-    for (size_t i = 1; i + 1 < size; ++i)
-      if (merges[i].rank < merges[best].rank) best = i;
-    if (merges[best].rank == UINT32_MAX) return size;
-    symbols[best] = merges[best].id;
-    --size;
-    std::copy(symbols + best + 2, symbols + size + 1, symbols + best + 1);
-    if (size < 2) return size;
-    std::copy(merges + best + 1, merges + size, merges + best);
-    if (best > 0) merges[best - 1] = pairs_.Find(symbols[best - 1], symbols[best]);
-    if (best + 1 < size) merges[best] = pairs_.Find(symbols[best], symbols[best + 1]);
+void Bpe::StartLane(std::string_view word, Lane& lane) const {
+  const size_t size = SymbolsOf(word, lane.symbols.data());
+  lane.size = static_cast<uint8_t>(size);
+  lane.num_pending = 0;
+  const bool one_a_byte = !ascii_pairs_.empty() && size == word.size();
+  for (size_t i = 0; i < size; ++i) {
+    lane.next[i] = static_cast<uint8_t>(i + 1);
+    lane.previous[i] = static_cast<uint8_t>(i - 1);
+    Merge merge;
+    if (i + 1 < size) {
+      const auto left = static_cast<uint8_t>(word[one_a_byte ? i : 0]);
+      const auto right = static_cast<uint8_t>(word[one_a_byte ? i + 1 : 0]);
+      merge = one_a_byte && (left | right) < 128
+                  ? ascii_pairs_[static_cast<size_t>(left << 7 | right)]
+                  : pairs_.Find(lane.symbols[i], lane.symbols[i + 1]);
+    }
+    lane.ranks[i] = merge.rank;
+    lane.merged[i] = merge.id;
   }
+}
+
+bool Bpe::StepLane(Lane& lane) const {
+  for (size_t i = 0; i < lane.num_pending; ++i) {
+    const size_t at = lane.pending[i];
+    const Merge merge = pairs_.Find(lane.symbols[at], lane.symbols[lane.next[at]]);
+    lane.ranks[at] = merge.rank;
+    lane.merged[at] = merge.id;
+  }
+  lane.num_pending = 0;
+  const size_t size = lane.size;
+  uint32_t lowest = UINT32_MAX;
+  size_t at = 0;
+  for (size_t i = 0; i + 1 < size; ++i) {
+    const bool lower = lane.ranks[i] < lowest;
+    lowest = lower ? lane.ranks[i] : lowest;
+    at = lower ? i : at;
+  }
+  if (lowest == UINT32_MAX) {
+    size_t left = 0;
+    for (size_t i = 0; i < size; i = lane.next[i]) lane.symbols[left++] = lane.symbols[i];
+    lane.size = static_cast<uint8_t>(left);
+    return false;
+  }
+  lane.symbols[at] = lane.merged[at];
+  lane.ranks[at] = UINT32_MAX;
+  const size_t gone = lane.next[at];
+  lane.ranks[gone] = UINT32_MAX;
+  const size_t behind = lane.next[gone];
+  lane.next[at] = static_cast<uint8_t>(behind);
+  const auto look_up_later = [&](size_t left, size_t right) {
+    lane.pending[lane.num_pending++] = static_cast<uint8_t>(left);
+    pairs_.Prefetch(lane.symbols[left], lane.symbols[right]);
+  };
+  if (behind < size) {
+    lane.previous[behind] = static_cast<uint8_t>(at);
+    look_up_later(at, behind);
+  }
+  if (at > 0) look_up_later(lane.previous[at], at);
+  return true;
 }
 
 // Symbols are a list linked by `next` and `previous`; the heap holds rank << 32 | position of the

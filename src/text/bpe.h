@@ -3,7 +3,8 @@
 //
 // A word starts as one symbol per byte (byte-level vocabulary) or per character; then the
 // adjacent pair with the lowest rank, the leftmost of equals, is merged until none is left. Words
-// up to kShortWord symbols are scanned, longer ones take a heap: O(n log n).
+// up to kShortWord bytes are scanned, several in turns, so that the table look-ups of one overlap
+// the work on the others; longer ones take a heap: O(n log n).
 #pragma once
 
 #include <array>
@@ -15,6 +16,7 @@
 #include "text/model.h"
 #include "text/pair_table.h"
 #include "text/vocab.h"
+#include "text/word_cache.h"
 
 namespace trireme {
 
@@ -54,11 +56,29 @@ class Bpe : public Model {
   // Whether the merges lead from a token's text back to the token, found out on first use.
   enum SelfState : uint8_t { kUnknown, kIsItself, kIsNot };
 
-  void EncodeWord(std::string_view word, std::vector<int32_t>& ids) const;
+  // A short word while it is merged. Live symbols are a list linked by `next` and `previous`; a
+  // dead one has no rank.
+  struct Lane {
+    std::array<int32_t, kShortWord> symbols;
+    std::array<uint32_t, kShortWord> ranks;  // of the pair of symbol i and the one behind it
+    std::array<int32_t, kShortWord> merged;  // what that pair becomes
+    std::array<uint8_t, kShortWord> next, previous;
+    uint8_t size;
+    // Left symbols of pairs that the last merge made and that are still to be looked up.
+    std::array<uint8_t, 2> pending;
+    uint8_t num_pending;
+  };
+  struct Item;
+  struct Block;
+
+  void EncodeBlock(std::string_view text, std::span<const Span> words, WordCache& cache,
+                   Block& block, std::vector<int32_t>& ids) const;
+  void EncodeLong(std::string_view word, std::vector<int32_t>& ids) const;
+  void StartLane(std::string_view word, Lane& lane) const;
+  bool StepLane(Lane& lane) const;  // false: finished, the tokens are the first `size` symbols
   size_t SymbolsOf(std::string_view word, int32_t* symbols) const;
   void AppendCharacter(std::string_view character, bool first, bool last,
                        std::vector<int32_t>& symbols) const;
-  size_t MergeShort(int32_t* symbols, size_t size) const;
   size_t MergeLong(int32_t* symbols, size_t size) const;
   bool EncodesToItself(int32_t id, std::string_view word) const;
   bool FindWordMarkCuts() const;
@@ -69,11 +89,15 @@ class Bpe : public Model {
   LiteralMatcher atoms_;
   std::unordered_set<int32_t> atom_ids_;
   uint32_t next_rank_ = 0;
+  int32_t likely_id_ = 0;  // of the next merge: most files number results in order
   int32_t unk_id_ = -1;
   bool affixes_ = false;
   bool cuts_before_word_mark_ = false;
   std::array<int32_t, 256> byte_ids_{};   // byte-level: the token of a byte; else of <0xNN>
   std::array<int32_t, 128> ascii_ids_{};  // character-level: the token of an ASCII character
+  // Byte-level: the merge of two ASCII bytes at [left << 7 | right].
+  std::vector<Merge> ascii_pairs_;
+  uint64_t serial_;  // of this model, for the caches of threads
   // A cache of answers that depend on immutable data only, so relaxed races are harmless.
   mutable std::unique_ptr<std::atomic<uint8_t>[]> self_;
 };

@@ -74,16 +74,22 @@ class WholeTextStep {
   std::string held_;
 };
 
-class TableStream : public DecodeStream {
+class TableStream final : public DecodeStream {
  public:
   TableStream(const Decoder& decoder, bool skip_special)
       : decoder_(decoder), skip_special_(skip_special) {
     for (const Decoder::WholeStep& step : decoder.whole_steps()) steps_.emplace_back(step);
     whole_ = !steps_.empty();
+    plain_ = !whole_ && !decoder.drops_repeats();
   }
 
   void Append(int32_t id, std::string& out) override {
     const Decoder::Rendition token = decoder_.Middle(id);
+    if (token.kind == Decoder::Kind::kWhole && plain_ && pending_.empty() &&
+        !(skip_special_ && decoder_.IsSpecial(id))) {
+      out.append(token.bytes);
+      return;
+    }
     if (token.kind == Decoder::Kind::kAbsent) return;
     if (skip_special_ && decoder_.IsSpecial(id)) return;
     if (decoder_.drops_repeats() && id == last_id_) return;
@@ -91,7 +97,8 @@ class TableStream : public DecodeStream {
     const bool first = first_;
     first_ = false;
     switch (token.kind) {
-      case Decoder::Kind::kBytes: Join(token.bytes, out); break;
+      case Decoder::Kind::kBytes:
+      case Decoder::Kind::kWhole: Join(token.bytes, out); break;
       case Decoder::Kind::kByte:
         EmitWaiting(out);
         JoinByte(token.bytes[0], out);
@@ -216,6 +223,7 @@ class TableStream : public DecodeStream {
   const Decoder& decoder_;
   const bool skip_special_;
   bool whole_ = false;
+  bool plain_ = false;  // whole code points of byte-level tokens pass as they are
   bool first_ = true;
   bool in_byte_run_ = false;
   bool waiting_first_ = false;
@@ -226,6 +234,16 @@ class TableStream : public DecodeStream {
 };
 
 }  // namespace
+
+std::string DecodeAll(const Decoder& decoder, std::span<const int32_t> ids,
+                      bool skip_special_tokens) {
+  std::string text;
+  text.reserve(ids.size() * 5);
+  TableStream stream(decoder, skip_special_tokens);
+  for (const int32_t id : ids) stream.Append(id, text);
+  stream.Finish(text);
+  return text;
+}
 
 std::unique_ptr<DecodeStream> NewTableStream(const Decoder& decoder, bool skip_special_tokens) {
   return std::make_unique<TableStream>(decoder, skip_special_tokens);

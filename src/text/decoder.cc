@@ -269,6 +269,9 @@ Decoder::Entry Decoder::CompileToken(int32_t id) {
     }
   }
   entry.size = static_cast<uint32_t>(arena_.size() - entry.offset);
+  if (kind == Kind::kBytes &&
+      utf8::FindInvalid(std::string_view(arena_).substr(entry.offset)) == std::string_view::npos)
+    kind = Kind::kWhole;
   entry.kind = static_cast<uint32_t>(kind);
   entry.special = source_.is_special(id) ? 1 : 0;
   return entry;

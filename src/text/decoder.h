@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -41,6 +42,7 @@ class Decoder {
     kText,    // whole code points
     kByte,    // one byte of a run that spells code points; invalid ones are replaced one by one
     kBytes,   // bytes that join those of any neighbour
+    kWhole,   // the same, but whole code points, if no neighbour began one before
   };
   struct Rendition {
     std::string_view bytes;
@@ -108,6 +110,10 @@ class Decoder {
   std::vector<Entry> entries_;
   TokenSource source_;
 };
+
+// All ids at once. Every id must be below the limit.
+std::string DecodeAll(const Decoder& decoder, std::span<const int32_t> ids,
+                      bool skip_special_tokens);
 
 std::unique_ptr<DecodeStream> NewTableStream(const Decoder& decoder, bool skip_special_tokens);
 

@@ -9,6 +9,8 @@
 namespace trireme {
 namespace {
 
+constexpr size_t kMaxDepth = 64;
+
 bool IsSpace(char c) { return c == ' ' || c == '\n' || c == '\r' || c == '\t'; }
 
 // Whether a byte of `word` is '"', '\\' or below 0x20 (may err on the side of yes).
@@ -144,7 +146,8 @@ Status JsonCursor::Skip(std::string_view& value) {
       std::string_view ignored;
       TRIREME_RETURN_IF_ERROR(String(scratch, ignored));
     } else if (c == '{' || c == '[') {
-      ++depth;
+      // Readers of the value may call themselves once a level.
+      if (++depth > kMaxDepth) return Error("less nesting");
       ++position_;
     } else if (c == '}' || c == ']') {
       if (depth == 0) break;

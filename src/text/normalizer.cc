@@ -67,6 +67,10 @@ void DropNonspacingMark(uint32_t c, std::string& out) {
   if (unicode::CategoryOf(c) != unicode::kMn) utf8::Append(c, out);
 }
 
+void DropMark(uint32_t c, std::string& out) {
+  if (!unicode::IsMark(unicode::CategoryOf(c))) utf8::Append(c, out);
+}
+
 // The clean-up of neural machine translation corpora: control characters vanish, odd white
 // space becomes a space.
 void MapNmt(uint32_t c, std::string& out) {
@@ -224,9 +228,9 @@ class BertNormalizer : public Normalizer {
  private:
   void Clean(uint32_t c, std::string& out) const {
     if (clean_text_) {
-      const bool white = c == '\t' || c == '\n' || c == '\r' || unicode::IsWhiteSpace(c);
-      if (c == 0 || c == 0xfffd || (!white && unicode::IsOther(unicode::CategoryOf(c)))) return;
-      if (white) c = ' ';
+      const bool line = c == '\t' || c == '\n' || c == '\r';
+      if (c == 0 || c == 0xfffd || (!line && unicode::IsOther(unicode::CategoryOf(c)))) return;
+      if (unicode::IsWhiteSpace(c)) c = ' ';
     }
     const bool pad = space_ideographs_ && IsCjkIdeograph(c);
     if (pad) out += ' ';
@@ -303,7 +307,7 @@ StatusOr<std::unique_ptr<Normalizer>> MakeNormalizer(const json& section) {
   if (type == "NFKC") return Made(std::make_unique<FormNormalizer>(Form::kNfkc));
   if (type == "NFKD") return Made(std::make_unique<FormNormalizer>(Form::kNfkd));
   if (type == "Lowercase") return MakeChar(unicode::AppendLower);
-  if (type == "StripAccents") return MakeChar(DropNonspacingMark);
+  if (type == "StripAccents") return MakeChar(DropMark);
   if (type == "Nmt") return MakeChar(MapNmt);
   if (type == "Strip")
     return Made(std::make_unique<StripNormalizer>(BoolOr(section, "strip_left", true),

@@ -176,16 +176,10 @@ Status Pipeline::EncodeNormalized(std::string_view text, bool at_start,
 
 StatusOr<std::string> Pipeline::Decode(std::span<const int32_t> ids,
                                        bool skip_special_tokens) const {
-  std::string text;
-  text.reserve(ids.size() * 5);
-  const std::unique_ptr<DecodeStream> stream = NewDecodeStream(skip_special_tokens);
-  for (const int32_t id : ids) {
+  for (const int32_t id : ids)
     if (id < 0 || id >= id_limit_)
       return InvalidArgument("token id {} is outside the vocabulary of {} ids", id, id_limit_);
-    stream->Append(id, text);
-  }
-  stream->Finish(text);
-  return text;
+  return DecodeAll(*parts_.decoder, ids, skip_special_tokens);
 }
 
 std::optional<int32_t> Pipeline::TokenToId(std::string_view token) const {

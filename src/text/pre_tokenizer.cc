@@ -171,10 +171,11 @@ class ScriptSplitter : public Splitter {
   }
 
  private:
-  // -1 for the space, which goes with any script.
+  // -1 for the space and unassigned code points, which go with any script.
   static int ScriptFor(uint32_t c) {
     if (c == ' ') return -1;
     const unicode::Script script = unicode::ScriptOf(c);
+    if (script == unicode::kScriptUnknown) return -1;
     const bool kana = script == unicode::kScriptHiragana || script == unicode::kScriptKatakana;
     return kana || c == 0x30fc ? unicode::kScriptHan : script;
   }

@@ -11,7 +11,9 @@ namespace {
 
 constexpr std::string_view kSpaceItems =
     R"(\x{9}-\x{d}\x{20}\x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000})";
-constexpr std::string_view kWordItems = R"(\p{L}\p{M}\p{N}\p{Pc})";
+// In Latin-1 the dialect counts superscripts and fractions too.
+constexpr std::string_view kWordItems =
+    R"(\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\x{b2}\x{b3}\x{b9}\x{bc}-\x{be})";
 constexpr size_t kMaxNesting = 32;
 
 // One pass over the pattern. `out_` holds finished text; `atom_` is where the last atom begins in

@@ -16,11 +16,17 @@ StopMatcher::StopMatcher(const std::vector<std::string>& stops) {
       if (pattern.text[k] == pattern.text[border]) ++border;
       pattern.fallback[k + 1] = border;
     }
+    starts_[static_cast<uint8_t>(pattern.text[0])] = true;
     patterns_.push_back(std::move(pattern));
   }
 }
 
 int StopMatcher::Append(std::string_view text, std::string& out) {
+  const auto starts = [this](char c) { return starts_[static_cast<uint8_t>(c)]; };
+  if (held_.empty() && std::none_of(text.begin(), text.end(), starts)) {
+    out.append(text);
+    return -1;
+  }
   const size_t before = held_.size();
   held_.append(text);
   for (size_t i = before; i < held_.size(); ++i) {

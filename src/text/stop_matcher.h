@@ -29,7 +29,8 @@ class StopMatcher {
     uint32_t matched = 0;
   };
   std::vector<Pattern> patterns_;
-  std::string held_;  // the longest end of the text that begins a stop string
+  bool starts_[256] = {};  // the first bytes of the patterns
+  std::string held_;       // the longest end of the text that begins a stop string
 };
 
 }  // namespace trireme

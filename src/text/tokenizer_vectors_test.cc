@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Published and synthetic tokenizers against recorded ids and texts. Folders that are too large
-// for the repository are read from TRIREME_TOKENIZER_DATA when that is set.
+// Every folder of tests/data/tokenizers with recorded ids, and those of the folder that
+// TRIREME_TOKENIZER_DATA names (for vocabularies too large for the repository).
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <random>
 #include <string>
 
 #include "trireme/tokenizer.h"
@@ -14,32 +15,52 @@
 namespace trireme {
 namespace {
 
+namespace fs = std::filesystem;
 using nlohmann::json;
 
 struct VectorCase {
-  const char* folder;
-  const char* vectors;
+  std::string name;
+  fs::path folder;
+  fs::path vectors;
 };
 
-std::string DataRoot(const VectorCase& test) {
-  const std::string own = std::string(TRIREME_TEST_DATA) + "/tokenizers";
-  if (std::filesystem::exists(own + "/" + test.folder)) return own;
-  const char* extra = std::getenv("TRIREME_TOKENIZER_DATA");
-  return extra == nullptr ? "" : extra;
+void AddCases(const fs::path& root, std::vector<VectorCase>& cases) {
+  if (!fs::is_directory(root / "vectors")) return;
+  for (const auto& entry : fs::directory_iterator(root / "vectors")) {
+    const std::string stem = entry.path().stem().string();
+    if (fs::is_directory(root / stem)) cases.push_back({stem, root / stem, entry.path()});
+  }
+}
+
+std::vector<VectorCase> Cases() {
+  std::vector<VectorCase> cases;
+  AddCases(fs::path(TRIREME_TEST_DATA) / "tokenizers", cases);
+  if (const char* extra = std::getenv("TRIREME_TOKENIZER_DATA")) AddCases(extra, cases);
+  return cases;
 }
 
 class VectorsTest : public ::testing::TestWithParam<VectorCase> {
  protected:
   void SetUp() override {
-    const std::string root = DataRoot(GetParam());
-    if (root.empty()) GTEST_SKIP() << GetParam().folder << " is not in the repository";
-    std::ifstream file(root + "/vectors/" + GetParam().vectors);
+    std::ifstream file(GetParam().vectors);
     cases_ = json::parse(file, nullptr, false)["cases"];
     ASSERT_GT(cases_.size(), 20u);
-    auto loaded = Tokenizer::Load(root + "/" + GetParam().folder);
+    auto loaded = Tokenizer::Load(GetParam().folder.string());
     ASSERT_TRUE(loaded.ok()) << loaded.status().ToString();
     tokenizer_ = std::move(*loaded);
   }
+
+  std::string Stream(const std::vector<int32_t>& ids, bool skip_special) const {
+    Detokenizer stream(*tokenizer_, {.skip_special_tokens = skip_special});
+    std::string text;
+    for (const int32_t id : ids) {
+      const std::string piece = stream.Append(id);
+      EXPECT_FALSE(!piece.empty() && (piece[0] & 0xc0) == 0x80) << "a split code point";
+      text += piece;
+    }
+    return text + stream.Finish();
+  }
+
   json cases_;
   std::unique_ptr<Tokenizer> tokenizer_;
 };
@@ -52,39 +73,55 @@ TEST_P(VectorsTest, EncodesAsRecorded) {
   }
 }
 
-TEST_P(VectorsTest, DecodesAsRecorded) {
+TEST_P(VectorsTest, DecodesAsRecordedAtOnceAndInAStream) {
   for (const json& test : cases_) {
-    const auto text = tokenizer_->Decode(test["ids"].get<std::vector<int32_t>>(), false);
+    const auto ids = test["ids"].get<std::vector<int32_t>>();
+    const std::string expected = test.value("decoded", test["text"].get<std::string>());
+    const auto text = tokenizer_->Decode(ids, false);
     ASSERT_TRUE(text.ok()) << text.status().ToString();
-    EXPECT_EQ(*text, test.value("decoded", test["text"].get<std::string>()));
+    EXPECT_EQ(*text, expected);
+    EXPECT_EQ(Stream(ids, false), expected);
   }
 }
 
-TEST_P(VectorsTest, StreamsWholeCodePointsThatJoinToTheDecodedText) {
-  for (const json& test : cases_) {
-    Detokenizer stream(*tokenizer_, {.skip_special_tokens = false});
-    std::string text;
-    for (const int32_t id : test["ids"].get<std::vector<int32_t>>()) {
-      const std::string piece = stream.Append(id);
-      EXPECT_FALSE(!piece.empty() && (piece[0] & 0xc0) == 0x80);
-      text += piece;
+TEST_P(VectorsTest, StreamsAnyIdsAsDecoded) {
+  std::mt19937 random(17);
+  for (int round = 0; round < 500; ++round) {
+    std::vector<int32_t> ids(random() % 30);
+    // Low ids hold the bytes and the special tokens of most vocabularies.
+    for (int32_t& id : ids)
+      id = static_cast<int32_t>(
+          random() % static_cast<uint32_t>(random() % 2 ? 300 : tokenizer_->vocab_size()));
+    for (const bool skip : {false, true}) {
+      const auto text = tokenizer_->Decode(ids, skip);
+      ASSERT_TRUE(text.ok());
+      EXPECT_EQ(Stream(ids, skip), *text);
     }
-    text += stream.Finish();
-    EXPECT_EQ(text, test.value("decoded", test["text"].get<std::string>()));
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Published, VectorsTest,
-                         ::testing::Values(VectorCase{"stories-bpe-4096", "stories-bpe-4096.json"},
-                                           VectorCase{"bloom", "bloom-synthetic.json"},
-                                           VectorCase{"gpt2", "gpt2.json"},
-                                           VectorCase{"llama-3", "llama-3.json"},
-                                           VectorCase{"qwen2", "qwen2.json"},
-                                           VectorCase{"llama-2", "llama-2-json.json"},
-                                           VectorCase{"mistral-v0.2", "mistral-v0.2-json.json"}),
+TEST_P(VectorsTest, NamesEveryToken) {
+  for (int32_t id = 0; id < tokenizer_->vocab_size(); ++id) {
+    const std::string token = tokenizer_->IdToToken(id);
+    if (!token.empty()) {
+      ASSERT_EQ(tokenizer_->TokenToId(token), id) << token;
+    }
+  }
+  EXPECT_EQ(tokenizer_->IdToToken(tokenizer_->vocab_size()), "");
+  EXPECT_EQ(tokenizer_->IdToToken(-1), "");
+  EXPECT_EQ(tokenizer_->TokenBytes(-1), "");
+  EXPECT_FALSE(tokenizer_->IsSpecial(-1));
+  EXPECT_FALSE(tokenizer_->Decode(std::vector<int32_t>{-1}, false).ok());
+}
+
+TEST_P(VectorsTest, RefusesTextThatIsNotUtf8) {
+  const auto ids = tokenizer_->Encode("ab\xff", false);
+  EXPECT_EQ(ids.status().code(), StatusCode::kInvalidArgument);
+}
+
+INSTANTIATE_TEST_SUITE_P(Recorded, VectorsTest, ::testing::ValuesIn(Cases()),
                          [](const ::testing::TestParamInfo<VectorCase>& info) {
-                           std::string name = info.param.vectors;
-                           name = name.substr(0, name.find(".json"));
+                           std::string name = info.param.name;
                            for (char& c : name)
                              if (std::isalnum(static_cast<unsigned char>(c)) == 0) c = '_';
                            return name;

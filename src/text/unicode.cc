@@ -187,18 +187,41 @@ size_t NfcPrefix(std::string_view text) {
   return std::string_view::npos;
 }
 
-std::string Normalize(std::string_view text, Form form) {
+namespace {
+
+// Rewrites only the stretches that NFC may change: from a code point nothing before can change to
+// the next one of that kind.
+std::string ToNfc(std::string_view text) {
   std::string out;
   out.reserve(text.size());
-  size_t start = 0;
-  if (form == Form::kNfc) {
-    start = NfcPrefix(text);
-    if (start == std::string_view::npos) return std::string(text);
-  } else {
-    while (start < text.size() && static_cast<uint8_t>(text[start]) < 0x80) ++start;
-    // A mark right after the ASCII part may compose with its last character.
-    if (start > 0) --start;
+  while (!text.empty()) {
+    const size_t start = NfcPrefix(text);
+    if (start == std::string_view::npos) break;
+    out.append(text.substr(0, start));
+    size_t end = start + utf8::Length(static_cast<uint8_t>(text[start]));
+    // Either this code point or the next is the one that NFC may change.
+    while (end < text.size()) {
+      const utf8::Decoded d = utf8::DecodeValid(text.data() + end);
+      if ((ClassOf(d.code_point) & kNfcBit) == 0) break;
+      end += d.size;
+    }
+    NormalizePart(text.substr(start, end - start), Form::kNfc, out);
+    text.remove_prefix(end);
   }
+  out.append(text);
+  return out;
+}
+
+}  // namespace
+
+std::string Normalize(std::string_view text, Form form) {
+  if (form == Form::kNfc) return ToNfc(text);
+  size_t start = 0;
+  while (start < text.size() && static_cast<uint8_t>(text[start]) < 0x80) ++start;
+  // A mark right after the ASCII part may compose with its last character.
+  if (start > 0) --start;
+  std::string out;
+  out.reserve(text.size());
   out.append(text.substr(0, start));
   NormalizePart(text.substr(start), form, out);
   return out;

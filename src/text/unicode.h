@@ -22,7 +22,7 @@ inline bool IsLetter(Category c) { return c >= kLu && c <= kLo; }
 inline bool IsMark(Category c) { return c >= kMn && c <= kMe; }
 inline bool IsNumber(Category c) { return c >= kNd && c <= kNo; }
 inline bool IsPunctuation(Category c) { return c >= kPc && c <= kPo; }
-inline bool IsOther(Category c) { return c >= kCc || c == kCn; }
+inline bool IsOther(Category c) { return c >= kCc; }  // not the unassigned ones
 // ASCII symbols count as punctuation too, as in BERT.
 bool IsPunctuationOrAsciiSymbol(uint32_t c);
 

@@ -14,7 +14,7 @@ uint64_t Vocab::HashOf(std::string_view text) { return HashBytes(text); }
 void Vocab::Reserve(size_t tokens, size_t bytes) {
   entries_.reserve(tokens);
   arena_.reserve(bytes);
-  Grow(std::bit_ceil(std::max<size_t>(tokens * 2, 64)));
+  Grow(std::bit_ceil(std::max<size_t>(tokens + tokens / 3, 64)));
 }
 
 Status Vocab::Add(std::string_view literal, int64_t id) {
@@ -61,7 +61,7 @@ Status Vocab::Place(size_t offset, int64_t id, bool literal_only) {
 }
 
 void Vocab::Index(std::string_view text, int32_t id) {
-  if ((num_indexed_ + 1) * 2 > slots_.size()) Grow(std::max<size_t>(64, slots_.size() * 2));
+  if ((num_indexed_ + 1) * 4 > slots_.size() * 3) Grow(std::max<size_t>(64, slots_.size() * 2));
   const uint64_t hash = HashOf(text);
   const size_t mask = slots_.size() - 1;
   for (size_t at = hash & mask;; at = (at + 1) & mask) {
@@ -75,7 +75,7 @@ void Vocab::Index(std::string_view text, int32_t id) {
 
 void Vocab::Grow(size_t slots) {
   if (slots <= slots_.size()) return;
-  std::vector<Slot> old(slots);
+  Slots old(slots);
   old.swap(slots_);
   const size_t mask = slots - 1;
   for (const Slot& slot : old) {

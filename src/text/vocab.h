@@ -13,13 +13,14 @@
 #include <vector>
 
 #include "base/status.h"
+#include "text/large_allocator.h"
 
 namespace trireme {
 
 class Vocab {
  public:
   // Ids at or above this are refused: a wrong file must not cost gigabytes.
-  static constexpr int64_t kMaxId = 1 << 24;
+  static constexpr int64_t kMaxId = 1 << 22;
 
   explicit Vocab(bool byte_level) : byte_level_(byte_level) {}
 
@@ -33,6 +34,12 @@ class Vocab {
 
   // Id of the token that stands for `text`, or -1. `text` is text, not a literal.
   int32_t Find(std::string_view text) const { return FindHashed(text, HashOf(text)); }
+  // The same in two steps, so that other work can go between.
+  static uint64_t HashOf(std::string_view text);
+  void Prefetch(uint64_t hash) const {
+    if (!slots_.empty()) __builtin_prefetch(&slots_[hash & (slots_.size() - 1)]);
+  }
+  int32_t FindHashed(std::string_view text, uint64_t hash) const;
   int32_t FindLiteral(std::string_view literal) const;
   // What the token stands for; "" for an id below id_limit() that is not there.
   std::string_view Text(int32_t id) const {
@@ -63,8 +70,8 @@ class Vocab {
     int32_t id = -1;
   };
 
-  static uint64_t HashOf(std::string_view text);
-  int32_t FindHashed(std::string_view text, uint64_t hash) const;
+  using Slots = std::vector<Slot, LargeAllocator<Slot>>;
+
   // Makes what the arena holds from `offset` on the text of `id`.
   Status Place(size_t offset, int64_t id, bool literal_only);
   void Index(std::string_view text, int32_t id);
@@ -72,8 +79,8 @@ class Vocab {
 
   bool byte_level_;
   std::string arena_;
-  std::vector<Entry> entries_;  // by id
-  std::vector<Slot> slots_;     // open addressing, power of two, at most half full
+  std::vector<Entry, LargeAllocator<Entry>> entries_;  // by id
+  Slots slots_;  // open addressing, power of two, at most three quarters full
   size_t num_indexed_ = 0;
   size_t num_tokens_ = 0;
   size_t longest_text_ = 0;

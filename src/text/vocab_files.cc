@@ -197,6 +197,11 @@ StatusOr<TokenizerParts> ParseTiktoken(std::string_view file, const TokenizerCon
   int32_t next = bpe->id_limit();
   for (const std::string& name : unlisted)
     parts.added.Add({.content = name, .id = next++, .special = true});
+  // Where a text begins, if the layout has such a token, and where it ends.
+  const AddedToken* begin = unlisted.empty() ? nullptr : parts.added.Find("<|begin_of_text|>");
+  if (begin != nullptr) parts.bos_id = begin->id;
+  for (const char* name : {"<|end_of_text|>", "<|endoftext|>"})
+    if (const AddedToken* end = parts.added.Find(name)) parts.eos_id = end->id;
   parts.model = std::move(bpe);
   TRIREME_RETURN_IF_ERROR(AddByteLevelParts(style, false, parts));
   return parts;
