@@ -230,6 +230,7 @@ StatusOr<std::vector<plan::TacticChoice>> Choose(const LinearProblem& problem,
                                                  kernels::CpuContext& context, TimingCache& cache) {
   std::vector<LinearTactic> tactics = kernels::LinearTactics(problem, HostCpuFeatures());
   if (!options.force.empty()) {
+    tactics = kernels::AllLinearTactics(problem, HostCpuFeatures());
     std::erase_if(tactics, [&](const LinearTactic& tactic) {
       return (tactic.layout + " " + tactic.kernel).find(options.force) == std::string::npos;
     });

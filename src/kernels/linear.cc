@@ -253,20 +253,28 @@ bool IsAccurateEnough(const LinearVariant& variant, const LinearProblem& problem
 
 }  // namespace
 
-std::vector<LinearTactic> LinearTactics(const LinearProblem& problem, const CpuFeatures& features) {
+std::vector<LinearTactic> AllLinearTactics(const LinearProblem& problem,
+                                           const CpuFeatures& features) {
   std::vector<LinearTactic> tactics;
   if (!CheckLinearProblem(problem).ok()) return tactics;
   const bool gated = problem.gated != GatedActivation::kNone;
   for (const LinearVariant* variant : AllVariants()) {
-    if (variant->layout != WeightLayoutOf(problem)) continue;
-    // A lesser instruction set's kernels are never the faster ones: timing them would only take
-    // time, the generic ones' most of all.
-    if (variant->log->isa() != BestIsa(features)) continue;
+    if (variant->layout != WeightLayoutOf(problem) || !CanRun(*variant, features)) continue;
     if (!IsAccurateEnough(*variant, problem)) continue;
     tactics.push_back({.layout = LinearLayoutName(variant->layout, variant->block_n, gated),
                        .kernel = variant->name,
                        .numerics = variant->numerics});
   }
+  return tactics;
+}
+
+std::vector<LinearTactic> LinearTactics(const LinearProblem& problem, const CpuFeatures& features) {
+  std::vector<LinearTactic> tactics = AllLinearTactics(problem, features);
+  // A lesser instruction set's kernels are never the faster ones: timing them would only take
+  // time, the generic ones' most of all.
+  std::erase_if(tactics, [&](const LinearTactic& tactic) {
+    return FindVariant(problem, tactic)->log->isa() != BestIsa(features);
+  });
   return tactics;
 }
 

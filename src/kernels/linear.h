@@ -68,6 +68,10 @@ struct LinearTactic {
 // instruction sets, so an engine can be moved to a lesser processor without repacking.
 std::vector<LinearTactic> LinearTactics(const LinearProblem& problem, const CpuFeatures& features);
 
+// These and the lesser instruction sets' below them, down to the generic ones: to force one.
+std::vector<LinearTactic> AllLinearTactics(const LinearProblem& problem,
+                                           const CpuFeatures& features);
+
 // Bytes of W (values, scales, padding) in `layout`.
 StatusOr<int64_t> PackedLinearBytes(const LinearProblem& problem, const std::string& layout);
 

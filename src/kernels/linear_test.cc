@@ -245,16 +245,7 @@ std::vector<LinearProblem> Kinds(int64_t out, int64_t in,
 
 // The tactics of every instruction set that the host has.
 std::vector<LinearTactic> AllTactics(const LinearProblem& problem) {
-  std::vector<CpuFeatures> processors(1);  // generic
-  CpuFeatures avx2;
-  avx2.avx2 = true;
-  if (HostCpuFeatures().avx2) processors.push_back(avx2);
-  if (HostCpuFeatures().avx512) processors.push_back(HostCpuFeatures());
-  std::vector<LinearTactic> all;
-  for (auto features = processors.rbegin(); features != processors.rend(); ++features) {
-    for (LinearTactic& tactic : LinearTactics(problem, *features)) all.push_back(std::move(tactic));
-  }
-  return all;
+  return AllLinearTactics(problem, HostCpuFeatures());
 }
 
 std::string Describe(const LinearProblem& problem, const LinearTactic& tactic, int64_t rows) {
