@@ -14,6 +14,7 @@ std::span<const Command> Commands() {
       Command{"run", "generate text with an engine", RunRun},
       Command{"serve", "serve a model over HTTP", RunServe},
       Command{"bench", "measure throughput and latency", RunBench},
+      Command{"inspect", "show what is inside an engine or checkpoint", RunInspect},
       Command{"tokenize", "text to token ids and back", RunTokenize},
   };
   return kCommands;
