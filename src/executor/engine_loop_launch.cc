@@ -35,14 +35,17 @@ StatusOr<bool> EngineLoop::Launch() {
 
 // False when the plan pauses somebody whose last token is still on its way.
 bool EngineLoop::ApplyCapacityPlan(IterationStats& stats) {
+  // Counting what a pause would free reads every block table.
+  const bool may_pause = options_.capacity_policy == CapacityPolicy::kMaxUtilization;
   std::vector<Sequence*> running;
   std::vector<scheduler::RunningNeed> running_needs;
   for (const auto& [key, sequence] : running_) {
     running.push_back(sequence);
-    running_needs.push_back({.held_blocks = sequence->table.num_blocks(),
-                             .next_blocks = cache_.BlocksFor(sequence->length()),
-                             .final_blocks = cache_.BlocksFor(sequence->max_length - 1),
-                             .freed_blocks = cache_.BlocksFreedBy(sequence->table)});
+    running_needs.push_back(
+        {.held_blocks = sequence->table.num_blocks(),
+         .next_blocks = cache_.BlocksFor(sequence->length()),
+         .final_blocks = cache_.BlocksFor(sequence->max_length - 1),
+         .freed_blocks = may_pause ? cache_.BlocksFreedBy(sequence->table) : 0});
   }
   std::vector<Sequence*> waiting;
   std::vector<scheduler::WaitingNeed> waiting_needs;

@@ -2,16 +2,38 @@
 #include "generate/generator_impl.h"
 
 #include <algorithm>
-#include <future>
 #include <optional>
 #include <utility>
 
+#include "base/mutex.h"
 #include "base/status.h"
 #include "generate/prompt.h"
 #include "generate/text_stream.h"
 
 namespace trireme::generate {
 namespace {
+
+// The outputs of one request, for a thread that waits for the last. Thread-safe.
+class Collected {
+ public:
+  void Add(GenerateOutput&& output) {
+    MutexLock lock(mutex_);
+    is_complete_ = output.is_final;
+    outputs_.push_back(std::move(output));
+    if (is_complete_) complete_.NotifyAll();
+  }
+  std::vector<GenerateOutput> WaitForAll() {
+    MutexLock lock(mutex_);
+    while (!is_complete_) complete_.Wait(mutex_);
+    return std::move(outputs_);
+  }
+
+ private:
+  Mutex mutex_;
+  CondVar complete_;
+  bool is_complete_ GUARDED_BY(mutex_) = false;
+  std::vector<GenerateOutput> outputs_ GUARDED_BY(mutex_);
+};
 
 StatusOr<std::vector<std::string>> StopStrings(const GenerateRequest& request) {
   std::vector<std::string> stops;
@@ -62,15 +84,12 @@ StatusOr<RequestId> GeneratorImpl::Generate(const GenerateRequest& request,
 StatusOr<std::vector<GenerateOutput>> GeneratorImpl::GenerateAll(const GenerateRequest& request) {
   GenerateRequest whole = request;
   whole.streaming = false;
-  std::vector<GenerateOutput> outputs;
-  std::promise<void> done;
-  const StatusOr<RequestId> id = Generate(whole, [&](GenerateOutput&& output) {
-    const bool is_final = output.is_final;
-    outputs.push_back(std::move(output));
-    if (is_final) done.set_value();
-  });
-  if (!id.ok()) return id.status();
-  done.get_future().wait();
+  // Shared: the output thread may still be leaving it when the waiting thread goes on.
+  auto collected = std::make_shared<Collected>();
+  TRIREME_RETURN_IF_ERROR(Generate(whole, [collected](GenerateOutput&& output) {
+                            collected->Add(std::move(output));
+                          }).status());
+  std::vector<GenerateOutput> outputs = collected->WaitForAll();
   std::ranges::sort(outputs, {}, &GenerateOutput::sequence_index);
   for (const GenerateOutput& output : outputs) TRIREME_RETURN_IF_ERROR(output.error);
   return outputs;
