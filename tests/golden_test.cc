@@ -335,5 +335,52 @@ TEST(BuildTest, EngineDTypeIsFree) {
   }
 }
 
+// A program without models, graph and compile runs engines of every dtype and family.
+TEST(RuntimeOnlyTest, RunsEveryEngine) {
+  for (const std::string name : {"llama-gqa", "qwen2"}) {
+    for (const std::string precision : {"", "int8", "int4"}) {
+      TestFolder folder("runtime" + name + precision);
+      convert::ConvertOptions convert_options;
+      convert_options.weight_only_precision = precision;
+      const Status status = ConvertAndBuild(GoldenDir(name), folder, convert_options, {});
+      ASSERT_TRUE(status.ok()) << status.ToString();
+      const std::string command =
+          fmt::format("{} '{}' 2>/dev/null", TRIREME_RUNTIME_ONLY, folder / "engine");
+      FILE* pipe = ::popen(command.c_str(), "r");
+      ASSERT_NE(pipe, nullptr);
+      std::vector<TokenId> tokens;
+      for (int token = 0; std::fscanf(pipe, "%d", &token) == 1;) tokens.push_back(token);
+      EXPECT_EQ(::pclose(pipe), 0);
+      const RunResult run = RunEngine(folder / "engine", {{1, 2, 3}});
+      EXPECT_EQ(tokens, std::vector<TokenId>(run.tokens[0].begin(), run.tokens[0].begin() + 8));
+    }
+  }
+}
+
+// Every tactic of every problem can be forced, and gives the golden logits.
+TEST(ForcedTacticTest, EachKernelGivesTheGoldenLogits) {
+  const GoldenCase golden = LoadGolden("llama-gqa", "bfloat16");
+  int built = 0;
+  for (const std::string kernel : {"generic", "avx2", "avx512"}) {
+    for (const std::string width : {"n16", "n32", "n64"}) {
+      TestFolder folder("forced" + kernel + width);
+      convert::ConvertOptions convert_options;
+      BuildOptions build_options;
+      build_options.force_tactic = fmt::format("{}_bf16_{}", kernel, width);
+      const Status status =
+          ConvertAndBuild(GoldenDir("llama-gqa"), folder, convert_options, build_options);
+      if (!status.ok()) {
+        EXPECT_NE(status.message().find("no tactic of"), std::string_view::npos);
+        continue;
+      }
+      ++built;
+      const RunResult run = RunEngine(folder / "engine", golden.prompts);
+      EXPECT_LE(Compare(run.context_logits, golden.logits, golden.std).rms, 1.25 * golden.rms_error)
+          << build_options.force_tactic;
+    }
+  }
+  EXPECT_GE(built, 2);
+}
+
 }  // namespace
 }  // namespace trireme
