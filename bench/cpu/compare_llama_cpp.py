@@ -119,8 +119,8 @@ def measure(args, llama, shape, fmt, record):
         record["llama"][phase].append(theirs[phase])
     mine = ours(args, shape, fmt)
     if mine:
-        for phase in ("prefill", "decode"):
-            record["ours"][phase].append(mine[phase])
+        for phase in record["ours"]:
+            record["ours"][phase].append(mine.get(phase))
 
 
 def report(args, llama, records):
@@ -132,6 +132,8 @@ def report(args, llama, records):
         for who in ("llama", "ours"):
             for phase in ("prefill", "decode"):
                 entry[f"{who}_{phase}_tokens_per_s"] = summary(record[who][phase])
+        for extra in ("decode_16", "share_of_bandwidth"):
+            entry[f"ours_{extra}"] = summary(record["ours"][extra])
         if record["batched"]:
             entry["llama_batched_decode_tokens_per_s"] = record["batched"]
         results.append(entry)
@@ -167,7 +169,8 @@ def main():
 
     llama = Llama(args)
     empty = lambda: {"bandwidth": [], "batched": None, "build": "",  # noqa: E731
-                     "llama": {"prefill": [], "decode": []}, "ours": {"prefill": [], "decode": []}}
+                     "llama": {"prefill": [], "decode": []}, "ours": {"prefill": [], "decode": [], "decode_16": [],
+                                                                "share_of_bandwidth": []}}
     records = {(shape, fmt): empty()
                for shape in args.shapes.split(",") for fmt in args.formats.split(",")}
     for shape, fmt in records:
@@ -181,9 +184,11 @@ def main():
     output = report(args, llama, records)
     pathlib.Path(args.output).write_text(json.dumps(output, indent=1) + "\n")
     for entry in output["results"]:
-        print(entry["shape"], entry["format"], "prefill",
-              round(entry["llama_prefill_tokens_per_s"]["median"]), "decode",
-              round(entry["llama_decode_tokens_per_s"]["median"], 1))
+        for who in ("llama", "ours"):
+            if entry[f"{who}_prefill_tokens_per_s"]:
+                print(entry["shape"], entry["format"], who, "prefill",
+                      round(entry[f"{who}_prefill_tokens_per_s"]["median"]), "decode",
+                      round(entry[f"{who}_decode_tokens_per_s"]["median"], 1))
 
 
 if __name__ == "__main__":

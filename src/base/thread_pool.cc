@@ -12,11 +12,9 @@ namespace {
 // Long enough to bridge the serial parts of a step, short enough not to burn an idle machine.
 constexpr int kSpins = 20000;
 
-// About the length of the shortest loops' tails.
+// After that a waiting thread lets others run now and then: on a machine with more threads than
+// processors the one it waits for may need the very processor it spins on.
 constexpr int kSpinsBeforeYield = 1000;
-// After that the caller lets others run: on a machine with more threads than processors the worker
-// it waits for may need the very processor it spins on.
-constexpr int kSpinsForWorkers = 1000;
 
 void Pause() {
 #if defined(__x86_64__)
@@ -61,6 +59,10 @@ ThreadPool::~ThreadPool() {
   for (std::thread& thread : threads_) thread.join();
 }
 
+void ThreadPool::PinCaller() {
+  if (!threads_.empty()) PinToAllowedCpu(0);
+}
+
 void ThreadPool::DrainTasks(int worker) {
   while (true) {
     const int64_t task = next_task_.fetch_add(1, std::memory_order_relaxed);
@@ -80,7 +82,7 @@ void ThreadPool::Run(int64_t num_tasks, TaskFn fn, void* callable) {
   DrainTasks(0);
   int spins = 0;
   while (running_.load(std::memory_order_acquire) != 0) {
-    if (spins < kSpinsForWorkers) {
+    if (spins < kSpinsBeforeYield) {
       ++spins;
       Pause();
     } else {

@@ -25,6 +25,10 @@ class ThreadPool {
 
   int num_threads() const { return static_cast<int>(threads_.size()) + 1; }
 
+  // Keeps the calling thread on the first allowed processor, which no worker is pinned to. For the
+  // one thread that will call ParallelFor; left free it may share a worker's processor.
+  void PinCaller();
+
   // Calls fn(task, worker) once for each task in [0, num_tasks), worker in [0, num_threads), and
   // returns when all calls have. Tasks are handed out one by one in rising order. `fn` must not
   // call ParallelFor of the same pool.

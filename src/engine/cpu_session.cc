@@ -201,6 +201,10 @@ Status CpuSession::Forward(const StepInput& input) {
   if (input.rows.size() > slots_.size()) {
     return Internal("step: {} rows for {} slots", input.rows.size(), slots_.size());
   }
+  if (engine_thread_ != std::this_thread::get_id()) {
+    engine_thread_ = std::this_thread::get_id();
+    pool_.PinCaller();
+  }
   ApplyBlockChanges(input);
   token_ids_.clear();
   positions_.clear();

@@ -4,6 +4,7 @@
 
 #include <deque>
 #include <memory>
+#include <thread>
 #include <vector>
 
 #include "base/aligned_buffer.h"
@@ -55,6 +56,7 @@ class CpuSession : public Session {
 
   LoadedEngine engine_;
   ThreadPool pool_;
+  std::thread::id engine_thread_;  // the one that is pinned beside the pool's workers
   kernels::CpuContext context_;
   bool reference_;
   EngineInfo info_;
