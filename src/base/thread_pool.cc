@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <sched.h>
 
+#include "base/check.h"
 #include "base/cpu_features.h"
 
 namespace trireme {
@@ -63,25 +64,39 @@ void ThreadPool::PinCaller() {
   if (!threads_.empty()) PinToAllowedCpu(0);
 }
 
-void ThreadPool::DrainTasks(int worker) {
+void ThreadPool::DrainTasks(uint32_t epoch, int worker) {
+  uint64_t ticket = ticket_.load(std::memory_order_acquire);
   while (true) {
-    const int64_t task = next_task_.fetch_add(1, std::memory_order_relaxed);
-    if (task >= num_tasks_) return;
-    fn_(callable_, task, worker);
+    const auto task = static_cast<int64_t>(ticket & 0xffffffffu);
+    if (static_cast<uint32_t>(ticket >> 32) != epoch ||
+        task >= num_tasks_.load(std::memory_order_relaxed)) {
+      return;
+    }
+    // Success means that the loop of `epoch` is still in flight, and it stays so until this task
+    // has been counted: what it runs cannot change meanwhile.
+    if (!ticket_.compare_exchange_weak(ticket, ticket + 1, std::memory_order_acq_rel,
+                                       std::memory_order_acquire)) {
+      continue;
+    }
+    fn_.load(std::memory_order_relaxed)(callable_.load(std::memory_order_relaxed), task, worker);
+    done_.fetch_add(1, std::memory_order_release);
+    ticket = ticket_.load(std::memory_order_acquire);
   }
 }
 
 void ThreadPool::Run(int64_t num_tasks, TaskFn fn, void* callable) {
-  fn_ = fn;
-  callable_ = callable;
-  num_tasks_ = num_tasks;
-  next_task_.store(0, std::memory_order_relaxed);
-  running_.store(static_cast<int>(threads_.size()), std::memory_order_relaxed);
-  epoch_.fetch_add(1);
+  TRIREME_CHECK_LT(num_tasks, int64_t{1} << 32);
+  const uint32_t epoch = epoch_.load(std::memory_order_relaxed) + 1;
+  fn_.store(fn, std::memory_order_relaxed);
+  callable_.store(callable, std::memory_order_relaxed);
+  num_tasks_.store(num_tasks, std::memory_order_relaxed);
+  done_.store(0, std::memory_order_relaxed);
+  ticket_.store(uint64_t{epoch} << 32, std::memory_order_release);
+  epoch_.store(epoch);
   if (sleepers_.load() > 0) epoch_.notify_all();
-  DrainTasks(0);
+  DrainTasks(epoch, 0);
   int spins = 0;
-  while (running_.load(std::memory_order_acquire) != 0) {
+  while (done_.load(std::memory_order_acquire) != num_tasks) {
     if (spins < kSpinsBeforeYield) {
       ++spins;
       Pause();
@@ -95,22 +110,23 @@ void ThreadPool::WorkerLoop(int worker) {
   uint32_t seen = 0;
   while (true) {
     int spins = 0;
-    while (epoch_.load(std::memory_order_acquire) == seen) {
+    uint32_t epoch = epoch_.load(std::memory_order_acquire);
+    while (epoch == seen) {
       if (++spins < kSpins) {
         if (spins % kSpinsBeforeYield == 0) std::this_thread::yield();
         Pause();
-        continue;
+      } else {
+        // Announced before the last look at the epoch, so that Run either sees the sleeper or the
+        // sleeper sees the new epoch.
+        sleepers_.fetch_add(1);
+        epoch_.wait(seen);
+        sleepers_.fetch_sub(1);
       }
-      // Announced before the last look at the epoch, so that Run either sees the sleeper or the
-      // sleeper sees the new epoch.
-      sleepers_.fetch_add(1);
-      epoch_.wait(seen);
-      sleepers_.fetch_sub(1);
+      epoch = epoch_.load(std::memory_order_acquire);
     }
-    ++seen;
+    seen = epoch;
     if (stop_.load()) return;
-    DrainTasks(worker);
-    running_.fetch_sub(1, std::memory_order_release);
+    DrainTasks(epoch, worker);
   }
 }
 

@@ -53,15 +53,17 @@ class ThreadPool {
 
   void Run(int64_t num_tasks, TaskFn fn, void* callable);
   void WorkerLoop(int worker);
-  void DrainTasks(int worker);
+  void DrainTasks(uint32_t epoch, int worker);
 
-  // The loop in flight; written by the caller before `epoch_` rises.
-  TaskFn fn_ = nullptr;
-  void* callable_ = nullptr;
-  int64_t num_tasks_ = 0;
-  alignas(64) std::atomic<int64_t> next_task_{0};
+  // The loop in flight. A loop ends when its tasks have, not when every worker has looked at it: a
+  // worker that gets no processor for a while delays nobody. A late worker finds another epoch in
+  // the ticket and takes nothing.
+  std::atomic<TaskFn> fn_{nullptr};
+  std::atomic<void*> callable_{nullptr};
+  std::atomic<int64_t> num_tasks_{0};
+  alignas(64) std::atomic<uint64_t> ticket_{0};  // epoch << 32 | next task
+  alignas(64) std::atomic<int64_t> done_{0};     // tasks that have ended
   alignas(64) std::atomic<uint32_t> epoch_{0};
-  alignas(64) std::atomic<int> running_{0};  // workers that have not finished the loop
   alignas(64) std::atomic<int> sleepers_{0};
   std::atomic<bool> stop_{false};
   std::vector<std::thread> threads_;
