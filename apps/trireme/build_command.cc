@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 // trireme build: a checkpoint becomes an engine. Replaces trtllm-build and the older build.py.
 #include <fmt/core.h>
-#include <chrono>
+#include <unistd.h>
 
 #include <array>
+#include <chrono>
+#include <filesystem>
 
 #include "base/log.h"
 #include "base/status.h"
 #include "cli.h"
 #include "commands.h"
+#include "convert/convert.h"
 #include "progress.h"
 #include "trireme/builder.h"
 
@@ -19,6 +22,10 @@ constexpr std::string_view kName = "build";
 
 struct Flags {
   BuildOptions options;
+  // The one-step form: a Hugging Face folder is converted on the way.
+  std::string model_dir;
+  std::string dtype = "auto";
+  bool use_weight_only = false;
   std::string gpt_attention_plugin = "auto";
   std::string gemm_plugin = "auto";
   std::string log_level = "info";
@@ -31,13 +38,21 @@ void AddInputs(CommandLine& line, Flags& flags) {
   line.Add("--model_config", o.model_config,
            "instead of a checkpoint: a config.json alone; the engine's weights are drawn from "
            "N(0, 0.02) when it is loaded (for benchmarks)");
+  line.Add("--model_dir", flags.model_dir,
+           "instead of a checkpoint: a Hugging Face folder, converted on the way");
+  line.Add("-m,--model_name", o.network_name, "name of the network, recorded in config.json");
+  line.Add("--dtype", flags.dtype, "with --model_dir: float32, float16, bfloat16 or auto");
+  line.AddSwitch("--use_weight_only", flags.use_weight_only,
+                 "with --model_dir: quantize the weights of linear layers, to "
+                 "--weight_only_precision (int8)");
   line.Add("--output_dir", o.output_dir, "engine directory to write");
   line.Add("--device", o.device, "device to build for");
   line.Add("--workers", o.workers, "ranks built at once");
   line.Add("--tp_size", o.tp_size, "tensor-parallel ways, with --model_config only");
   line.Add("--pp_size", o.pp_size, "pipeline-parallel ways, with --model_config only");
   line.Add("--weight_only_precision", o.weight_only_precision,
-           "int8 or int4, with --model_config only; a checkpoint is quantized by convert");
+           "int8 or int4, with --model_config or --use_weight_only; a checkpoint is quantized by "
+           "convert");
   line.Add("--group_size", o.group_size,
            "int4 with --model_config: values per scale, 0 per channel");
   line.Add("--input_timing_cache", o.input_timing_cache, "tactic timings to start from");
@@ -139,6 +154,57 @@ std::string EngineDType(const Flags& flags) {
   return "auto";
 }
 
+// Converts --model_dir into a checkpoint beside the engine, for the time of the build.
+class TemporaryCheckpoint {
+ public:
+  explicit TemporaryCheckpoint(const std::string& output_dir)
+      : path_(output_dir + fmt::format(".checkpoint{}", ::getpid())) {}
+  ~TemporaryCheckpoint() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
+
+  Status Convert(Flags& flags) {
+    convert::ConvertOptions options;
+    options.model_dir = flags.model_dir;
+    options.output_dir = path_;
+    options.dtype = flags.dtype;
+    if (flags.use_weight_only) {
+      const std::string& precision = flags.options.weight_only_precision;
+      options.weight_only_precision = precision.empty() ? "int8" : precision;
+      options.group_size = flags.options.group_size;
+    }
+    Progress progress("bytes");
+    TRIREME_RETURN_IF_ERROR(convert::Convert(options, [&](const convert::ConvertProgress& p) {
+      progress.Update("converting", p.done_bytes, p.total_bytes);
+    }));
+    flags.options.checkpoint_dir = path_;
+    flags.options.weight_only_precision.clear();
+    return OkStatus();
+  }
+
+ private:
+  const std::string path_;
+};
+
+Status Build(Flags& flags, const CommandLine& line) {
+  TemporaryCheckpoint checkpoint(flags.options.output_dir);
+  if (!flags.model_dir.empty()) {
+    if (!flags.options.checkpoint_dir.empty() || !flags.options.model_config.empty()) {
+      return InvalidArgument("give one of --checkpoint_dir, --model_dir and --model_config");
+    }
+    TRIREME_RETURN_IF_ERROR(checkpoint.Convert(flags));
+  } else if (line.Given("--dtype") || flags.use_weight_only) {
+    return InvalidArgument(
+        "--dtype and --use_weight_only go with --model_dir; the dtype of an engine "
+        "of a checkpoint is --gemm_plugin's");
+  }
+  Progress progress("launches");
+  return BuildEngine(flags.options, [&](const BuildProgress& p) {
+    progress.Update(fmt::format("rank {}: {}", p.rank, p.stage), p.done, p.total);
+  });
+}
+
 }  // namespace
 
 int RunBuild(std::span<const std::string> arguments) {
@@ -147,6 +213,7 @@ int RunBuild(std::span<const std::string> arguments) {
                    {"trireme build --checkpoint_dir ck --output_dir engine",
                     "trireme build --checkpoint_dir ck --output_dir engine --gemm_plugin bfloat16 "
                     "--max_batch_size 64",
+                    "trireme build --model_dir Qwen2-0.5B --dtype bfloat16 --output_dir engine",
                     "trireme build --model_config config.json --output_dir random --gemm_plugin "
                     "bfloat16"});
   AddInputs(line, flags);
@@ -162,13 +229,7 @@ int RunBuild(std::span<const std::string> arguments) {
   }
   if (flags.gemm_plugin != "auto") flags.options.plugin_config["gemm_plugin"] = flags.gemm_plugin;
   const auto begin = std::chrono::steady_clock::now();
-  Status status;
-  {
-    Progress progress("");
-    status = BuildEngine(flags.options, [&](const BuildProgress& p) {
-      progress.Update(fmt::format("rank {}: {}", p.rank, p.stage), p.done, p.total);
-    });
-  }
+  const Status status = Build(flags, line);
   if (!status.ok()) return Fail(kName, status);
   const auto seconds =
       std::chrono::duration_cast<std::chrono::seconds>(std::chrono::steady_clock::now() - begin)

@@ -110,6 +110,7 @@ Json BuildConfigJson(const ModelConfig& config, const BuildOptions& options,
   json["max_encoder_input_len"] = 1024;
   json["use_fused_mlp"] = true;
   json["device"] = options.device;
+  json["network_name"] = options.network_name;
   json["plugin_config"] = PluginConfigJson(options, limits, config.dtype);
   return json;
 }
