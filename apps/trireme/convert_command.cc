@@ -103,9 +103,14 @@ int RunConvert(std::span<const std::string> arguments) {
                   Unimplemented("--weight_only_precision int4_gptq: GPTQ checkpoints are not "
                                 "read yet; use int8 or int4"));
     }
+    if (flags.per_group && flags.group_size < 1) {
+      return Fail(kName,
+                  InvalidArgument("--group_size must be positive, it is {}", flags.group_size));
+    }
     if (flags.per_group) flags.options.group_size = flags.group_size;
-  } else if (line.Given("--weight_only_precision")) {
-    return Fail(kName, InvalidArgument("--weight_only_precision goes with --use_weight_only"));
+  } else if (line.Given("--weight_only_precision") || flags.per_group) {
+    return Fail(kName, InvalidArgument(
+                           "--weight_only_precision and --per_group go with --use_weight_only"));
   }
 
   const auto begin = std::chrono::steady_clock::now();

@@ -13,6 +13,7 @@
 #include "cli.h"
 #include "commands.h"
 #include "formats/npy.h"
+#include "resolve_model.h"
 #include "trireme/chat_template.h"
 #include "trireme/executor.h"
 #include "trireme/tokenizer.h"
@@ -63,7 +64,8 @@ struct Prompt {
 };
 
 void AddFlags(CommandLine& line, Flags& f) {
-  line.Add("--engine_dir", f.engine_dir, "engine directory, or one .engine file");
+  line.Add("--engine_dir", f.engine_dir,
+           "engine directory, one .engine file, or what `trireme serve` takes as a model");
   line.Add("--tokenizer_dir", f.tokenizer_dir, "tokenizer; default: the engine's own");
   line.AddList("--input_text", f.input_text, "prompts; may be repeated");
   line.Add("--input_file", f.input_file,
@@ -142,6 +144,8 @@ class Runner {
   explicit Runner(Flags flags) : flags_(std::move(flags)) {}
 
   Status Run() {
+    TRIREME_ASSIGN_OR_RETURN(flags_.engine_dir,
+                             ResolveEngine(flags_.engine_dir, {}, PlacesFromEnvironment()));
     TRIREME_RETURN_IF_ERROR(LoadTokenizer());
     TRIREME_RETURN_IF_ERROR(LoadPrompts());
     TRIREME_ASSIGN_OR_RETURN(executor_, Executor::Create(flags_.engine_dir, flags_.executor));

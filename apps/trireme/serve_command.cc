@@ -112,6 +112,10 @@ Status FinishFlags(Flags& f) {
         "'{}'",
         f.batch_scheduler_policy);
   }
+  if (f.exit_timeout_secs < 0) return InvalidArgument("--exit-timeout-secs must not be negative");
+  if (f.server.http.num_threads < 1) {
+    return InvalidArgument("--http-thread-count must be at least 1");
+  }
   if (f.server.http.max_body_bytes <= 0) {
     return InvalidArgument("--http-max-input-size must be positive");
   }
@@ -140,6 +144,7 @@ Status Serve(Flags& f) {
   ::sigwait(&signals, &signal_number);
   LogInfo("shutting_down signal={} drain_s={}", signal_number, f.exit_timeout_secs);
   server->Shutdown(std::chrono::seconds(f.exit_timeout_secs));
+  LogInfo("stopped");
   return OkStatus();
 }
 

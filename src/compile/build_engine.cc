@@ -81,6 +81,7 @@ class Build {
     TRIREME_RETURN_IF_ERROR(ResolveDTypes());
     TRIREME_ASSIGN_OR_RETURN(limits_, compile::ResolveLimits(options_.limits, config_));
     TRIREME_ASSIGN_OR_RETURN(family_, FindFamilyByConfig(config_));
+    TRIREME_RETURN_IF_ERROR(CheckOutputFolder());
     TRIREME_RETURN_IF_ERROR(MakeDirectories(options_.output_dir));
     TRIREME_RETURN_IF_ERROR(LoadTimingCaches());
     for (int rank = 0; rank < config_.mapping.world_size; ++rank) {
@@ -114,6 +115,17 @@ class Build {
                            kv);
     }
     config_.kv_dtype = kv;
+    return OkStatus();
+  }
+
+  // The engine's config.json would take the place of the checkpoint's.
+  Status CheckOutputFolder() const {
+    std::error_code ignored;
+    if (!options_.checkpoint_dir.empty() &&
+        fs::equivalent(options_.checkpoint_dir, options_.output_dir, ignored)) {
+      return InvalidArgument("--output_dir '{}' is the checkpoint's own folder; choose another",
+                             options_.output_dir);
+    }
     return OkStatus();
   }
 
@@ -169,17 +181,19 @@ class Build {
                                                    {.dtype = dtype_,
                                                     .kv_dtype = kv_dtype_,
                                                     .synthetic = options_.checkpoint_dir.empty()}));
+    std::unique_ptr<TensorSource> checkpoint;
+    if (!options_.checkpoint_dir.empty()) {
+      TRIREME_ASSIGN_OR_RETURN(checkpoint,
+                               OpenSafetensors(RankFile(options_.checkpoint_dir, rank)));
+      // Before tactics are timed: a wrong file costs no time.
+      TRIREME_RETURN_IF_ERROR(compile::CheckSources(lowered, *checkpoint));
+    }
     TRIREME_RETURN_IF_ERROR(compile::ChooseTactics(
         lowered.plan, {.time = options_.time_tactics, .force = options_.force_tactic}, context_,
         cache_, [&](int64_t done, int64_t total) { Report("timing tactics", rank, done, total); }));
     TRIREME_RETURN_IF_ERROR(plan::ValidatePlan(lowered.plan));
     if (options_.dry_run) return OkStatus();
 
-    std::unique_ptr<TensorSource> checkpoint;
-    if (!options_.checkpoint_dir.empty()) {
-      TRIREME_ASSIGN_OR_RETURN(checkpoint,
-                               OpenSafetensors(RankFile(options_.checkpoint_dir, rank)));
-    }
     return compile::WriteEngineFile(
         (fs::path(options_.output_dir) / fmt::format("rank{}.engine", rank)).string(),
         compile::EngineConfigJson(config, options_, limits_), lowered, checkpoint.get(), pool_,

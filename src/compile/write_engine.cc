@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "compile/write_engine.h"
 
+#include <fmt/ranges.h>
+
 #include <atomic>
 #include <cstring>
 
@@ -169,6 +171,27 @@ class EngineBody {
 };
 
 }  // namespace
+
+Status CheckSources(const Lowered& lowered, const TensorSource& checkpoint) {
+  for (size_t i = 0; i < lowered.sources.size(); ++i) {
+    const plan::Weight& weight = lowered.plan.weights[i];
+    int64_t rows = 0;
+    for (const std::string& name : lowered.sources[i].names) {
+      TRIREME_ASSIGN_OR_RETURN(const TensorView view,
+                               GetLinearTensor(checkpoint, name, weight.quant));
+      if (view.shape.rank() != weight.shape.rank() ||
+          (view.shape.rank() == 2 && view.shape[1] != weight.shape[1])) {
+        return CheckShape(view, weight.shape, name);
+      }
+      rows += view.shape[0];
+    }
+    if (rows != weight.shape[0]) {
+      return InvalidArgument("checkpoint tensors '{}' have {} rows, the model needs {}",
+                             fmt::join(lowered.sources[i].names, "', '"), rows, weight.shape[0]);
+    }
+  }
+  return OkStatus();
+}
 
 Status WriteEngineFile(const std::string& path, const std::string& config_json,
                        const Lowered& lowered, const TensorSource* checkpoint, ThreadPool& pool,

@@ -11,6 +11,9 @@
 
 namespace trireme::compile {
 
+// Every tensor the plan needs is there with its shape; errors name the first that is not.
+Status CheckSources(const Lowered& lowered, const TensorSource& checkpoint);
+
 // `checkpoint` may be null for an engine whose weights are synthetic. `progress` hears bytes.
 Status WriteEngineFile(const std::string& path, const std::string& config_json,
                        const Lowered& lowered, const TensorSource* checkpoint, ThreadPool& pool,

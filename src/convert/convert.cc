@@ -43,6 +43,11 @@ Status CheckOptions(const ConvertOptions& options) {
     return InvalidArgument("--group_size {} goes with --weight_only_precision int4 only",
                            options.group_size);
   }
+  if (options.group_size % 32 != 0) {
+    return InvalidArgument(
+        "--group_size {} is not a multiple of 32, which the kernels read at once",
+        options.group_size);
+  }
   if (options.embedding_sharding_dim != 0 && options.embedding_sharding_dim != 1) {
     return InvalidArgument("--embedding_sharding_dim must be 0 (vocabulary) or 1 (hidden), not {}",
                            options.embedding_sharding_dim);

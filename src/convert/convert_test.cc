@@ -375,7 +375,7 @@ TEST_P(ConvertWeightOnlyTest, LinearWeightsAreQuantizedAndOthersAreNot) {
 INSTANTIATE_TEST_SUITE_P(All, ConvertWeightOnlyTest,
                          ::testing::Values(WeightOnly{"int8", 0, "W8A16"},
                                            WeightOnly{"int4", 0, "W4A16"},
-                                           WeightOnly{"int4", 16, "W4A16_AWQ"}));
+                                           WeightOnly{"int4", 32, "W4A16_AWQ"}));
 
 TEST_F(ConvertTest, DtypeIsConvertedAndOverflowIsAnError) {
   WriteModel({});

@@ -8,6 +8,9 @@
 namespace trireme::models {
 namespace {
 
+// Far above any published model, far below what would fill memory before a tensor is read.
+constexpr int kMaxLayers = 4096;
+
 StatusOr<int> RequiredSize(const HfConfigView& hf, HfConfigView::Keys keys) {
   TRIREME_ASSIGN_OR_RETURN(const std::optional<int64_t> value, hf.Int(keys));
   if (!value) return InvalidArgument("config.json has no '{}'", *keys.begin());
@@ -67,6 +70,14 @@ StatusOr<ModelConfig> CommonConfigFromHf(const HfConfigView& hf) {
       const std::optional<double> epsilon,
       hf.Double({"rms_norm_eps", "layer_norm_epsilon", "layernorm_epsilon", "layer_norm_eps"}));
   config.norm_epsilon = epsilon.value_or(1e-6);
+  if (!(config.norm_epsilon > 0)) {
+    return InvalidArgument("config.json: the norm's epsilon is {}; it must be positive",
+                           config.norm_epsilon);
+  }
+  if (config.num_hidden_layers > kMaxLayers) {
+    return InvalidArgument("config.json: {} layers; at most {} are taken", config.num_hidden_layers,
+                           kMaxLayers);
+  }
   TRIREME_ASSIGN_OR_RETURN(const RopeParameters rope, hf.Rope());
   config.rotary_base = rope.theta.value_or(10000.0);
   config.rotary_pct = rope.partial_rotary_factor;

@@ -59,6 +59,13 @@ StatusOr<FamilyConfig> ReadHfConfig(const HfConfig& config) {
     return InvalidArgument("{} has no 'architectures'; cannot tell the model's family",
                            config.source());
   }
+  if (config.Has("quantization_config")) {
+    return Unimplemented(
+        "{} has a 'quantization_config': checkpoints that were quantized elsewhere are not read "
+        "yet; "
+        "take the float model",
+        config.source());
+  }
   FamilyConfig result;
   TRIREME_ASSIGN_OR_RETURN(result.family, FindFamilyByHfArchitecture(view->architectures()));
   TRIREME_ASSIGN_OR_RETURN(result.config, result.family->ConfigFromHf(*view));

@@ -113,10 +113,9 @@ class ServerImpl : public Server {
   }
 
   HttpResponse ServerMetadata() const {
-    const nlohmann::ordered_json metadata = {
-        {"name", config_.id},
-        {"version", std::string(Version())},
-        {"extensions", {"schedule_policy", "parameters", "statistics", "generate"}}};
+    const nlohmann::ordered_json metadata = {{"name", config_.id},
+                                             {"version", std::string(Version())},
+                                             {"extensions", {"parameters", "generate"}}};
     return JsonResponse(metadata.dump());
   }
 
