@@ -47,7 +47,6 @@ void AddInputs(CommandLine& line, Flags& flags) {
                  "--weight_only_precision (int8)");
   line.Add("--output_dir", o.output_dir, "engine directory to write");
   line.Add("--device", o.device, "device to build for");
-  line.Add("--workers", o.workers, "ranks built at once");
   line.Add("--tp_size", o.tp_size, "tensor-parallel ways, with --model_config only");
   line.Add("--pp_size", o.pp_size, "pipeline-parallel ways, with --model_config only");
   line.Add("--weight_only_precision", o.weight_only_precision,
@@ -81,6 +80,7 @@ void AddLimits(CommandLine& line, BuildLimits& limits) {
 
 // Plugin flags whose value is recorded and that need no code of their own here.
 constexpr std::pair<const char*, const char*> kNoEffect[] = {
+    {"--workers", "ranks are built one after the other, each on all processors"},
     {"--context_fmha", "fused attention always runs"},
     {"--context_fmha_fp32_acc", "attention always accumulates in float32"},
     {"--paged_kv_cache", "the KV cache is always paged"},

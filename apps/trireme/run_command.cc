@@ -112,8 +112,6 @@ void AddFlags(CommandLine& line, Flags& f) {
   line.Add("--kv_cache_free_gpu_mem_fraction,--kv_cache_free_gpu_memory_fraction",
            f.executor.kv_cache.free_memory_fraction,
            "share of free memory for the KV cache, between 0 and 1");
-  line.Add("--max_attention_window_size", f.executor.kv_cache.max_attention_window,
-           "attend to at most that many tokens; 0: the model's own");
   line.Add("--num_threads", f.executor.num_threads, "0: one per processor");
   line.AddSwitch("--enable_chunked_context", f.executor.enable_chunked_context, "on by default");
   line.Add("--log_level", f.log_level, "verbosity: debug, info, warning, error");
@@ -129,6 +127,8 @@ void AddOthers(CommandLine& line) {
   line.AddNoEffect("--debug_mode", "use --log_level debug");
   line.AddRefused("--num_beams", "beam search does not exist yet", {"1"});
   line.AddRefused("--vocab_file", "give the folder that holds it as --tokenizer_dir");
+  line.AddRefused("--max_attention_window_size",
+                  "windows other than the model's own do not exist yet");
   line.AddRefused("--sink_token_length", "sink tokens do not exist yet");
   line.AddRefused("--prompt_table_path", "prompt tuning does not exist yet");
   line.AddRefused("--prompt_tasks", "prompt tuning does not exist yet");

@@ -41,7 +41,6 @@ struct BuildOptions {
   // With model_config only: "", "int8" or "int4".
   std::string weight_only_precision;
   int group_size = 0;  // of int4 with model_config; 0: per channel
-  int workers = 1;     // ranks built at once
   int num_threads = 0;
   std::string input_timing_cache;
   std::string output_timing_cache = "model.cache";  // relative to output_dir; "": not written

@@ -35,7 +35,7 @@ struct KvCacheConfig {
   bool enable_block_reuse = false;
   int max_tokens = 0;                 // 0: from the fraction; the smaller of both wins
   double free_memory_fraction = 0.9;  // in (0, 1); of the memory free after the weights are loaded
-  int max_attention_window = 0;       // 0: the model's own
+  int max_attention_window = 0;       // 0: the model's own; others are refused
 };
 
 struct ExecutorConfig {

@@ -172,8 +172,12 @@ Status ValidateConfig(const ExecutorConfig& config) {
         fraction);
   }
   TRIREME_RETURN_IF_ERROR(CheckLimit("max_tokens_in_paged_kv_cache", config.kv_cache.max_tokens));
-  TRIREME_RETURN_IF_ERROR(
-      CheckLimit("max_attention_window_size", config.kv_cache.max_attention_window));
+  if (config.kv_cache.max_attention_window != 0) {
+    return Unimplemented(
+        "max_attention_window_size is {}; windows other than the model's own do not exist yet, use "
+        "0",
+        config.kv_cache.max_attention_window);
+  }
   TRIREME_RETURN_IF_ERROR(CheckLimit("max_batch_size", config.max_batch_size));
   TRIREME_RETURN_IF_ERROR(CheckLimit("max_num_tokens", config.max_num_tokens));
   TRIREME_RETURN_IF_ERROR(CheckLimit("max_seq_len", config.max_seq_len));
