@@ -10,6 +10,9 @@
 namespace trireme {
 namespace {
 
+// The task number of a ticket nobody may take.
+constexpr uint64_t kClosed = 0xffffffffu;
+
 // Long enough to bridge the serial parts of a step, short enough not to burn an idle machine.
 constexpr int kSpins = 20000;
 
@@ -69,7 +72,7 @@ void ThreadPool::DrainTasks(uint32_t epoch, int worker) {
   while (true) {
     const auto task = static_cast<int64_t>(ticket & 0xffffffffu);
     if (static_cast<uint32_t>(ticket >> 32) != epoch ||
-        task >= num_tasks_.load(std::memory_order_relaxed)) {
+        task >= num_tasks_.load(std::memory_order_acquire)) {
       return;
     }
     // Success means that the loop of `epoch` is still in flight, and it stays so until this task
@@ -85,11 +88,14 @@ void ThreadPool::DrainTasks(uint32_t epoch, int worker) {
 }
 
 void ThreadPool::Run(int64_t num_tasks, TaskFn fn, void* callable) {
-  TRIREME_CHECK_LT(num_tasks, int64_t{1} << 32);
+  TRIREME_CHECK_LT(num_tasks, static_cast<int64_t>(kClosed));
   const uint32_t epoch = epoch_.load(std::memory_order_relaxed) + 1;
+  // A late worker may hold the exhausted ticket of the last loop. It must find it gone before it
+  // can see the new number of tasks, which would make that ticket look good again.
+  ticket_.store(uint64_t{epoch} << 32 | kClosed, std::memory_order_relaxed);
   fn_.store(fn, std::memory_order_relaxed);
   callable_.store(callable, std::memory_order_relaxed);
-  num_tasks_.store(num_tasks, std::memory_order_relaxed);
+  num_tasks_.store(num_tasks, std::memory_order_release);
   done_.store(0, std::memory_order_relaxed);
   ticket_.store(uint64_t{epoch} << 32, std::memory_order_release);
   epoch_.store(epoch);

@@ -44,5 +44,20 @@ TEST(ThreadPoolTest, ManyShortLoops) {
   EXPECT_EQ(sum.load(), 40000);
 }
 
+// A worker that is late from a short loop must take nothing of the longer one that follows before
+// that one has begun.
+TEST(ThreadPoolTest, LoopsOfChangingLengthRunEveryTaskOnce) {
+  ThreadPool pool(4);
+  std::vector<int64_t> counts(8, 0);
+  for (int round = 0; round < 3000000; ++round) {
+    const int64_t tasks = 2 + round % 7;
+    pool.ParallelFor(tasks, [&](int64_t task, int) { counts[static_cast<size_t>(task)]++; });
+    for (int64_t task = 0; task < tasks; ++task) {
+      ASSERT_EQ(counts[static_cast<size_t>(task)], 1) << "round " << round << " task " << task;
+      counts[static_cast<size_t>(task)] = 0;
+    }
+  }
+}
+
 }  // namespace
 }  // namespace trireme
