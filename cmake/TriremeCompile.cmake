@@ -14,18 +14,21 @@ find_program(TRIREME_CCACHE ccache)
 if(TRIREME_CCACHE)
   set(CMAKE_C_COMPILER_LAUNCHER ${TRIREME_CCACHE})
   set(CMAKE_CXX_COMPILER_LAUNCHER ${TRIREME_CCACHE})
+  set(CMAKE_CUDA_COMPILER_LAUNCHER ${TRIREME_CCACHE})
 endif()
 
 # Contraction is off so that a value never depends on which copy of a loop the compiler chose to
 # fuse; kernels that want FMA say so.
-add_compile_options(-Wall -Wextra -Werror -Wno-unused-parameter -ffp-contract=off
-  -fvisibility-inlines-hidden -ffile-prefix-map=${CMAKE_SOURCE_DIR}/=)
-# g++ 12 reports impossible overflows inside its own std::string and std::vector at -O2.
-add_compile_options($<$<CXX_COMPILER_ID:GNU>:-Wno-restrict> $<$<CXX_COMPILER_ID:GNU>:-Wno-stringop-overflow>
-  $<$<CXX_COMPILER_ID:GNU>:-Wno-array-bounds> $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>
-  $<$<CXX_COMPILER_ID:GNU>:-Wno-missing-field-initializers>
-  $<$<CXX_COMPILER_ID:Clang>:-Wno-missing-field-initializers>
-  $<$<CXX_COMPILER_ID:Clang>:-Wthread-safety>)
+set(flags -Wall -Wextra -Werror -Wno-unused-parameter -Wno-missing-field-initializers
+  -ffp-contract=off -fvisibility-inlines-hidden -ffile-prefix-map=${CMAKE_SOURCE_DIR}/=)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  # g++ 12 reports impossible overflows inside its own std::string and std::vector at -O2.
+  list(APPEND flags -Wno-restrict -Wno-stringop-overflow -Wno-array-bounds -Wno-maybe-uninitialized)
+elseif(CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
+  list(APPEND flags -Wthread-safety)
+endif()
+add_compile_options("$<$<COMPILE_LANGUAGE:C,CXX>:${flags}>")
+add_compile_options("$<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr;-lineinfo;-Xcompiler=-Wall,-Wextra,-Werror,-Wno-unused-parameter,-Wno-missing-field-initializers>")
 string(REPLACE "-O3" "-O2" CMAKE_CXX_FLAGS_RELEASE "${CMAKE_CXX_FLAGS_RELEASE}")
 
 if(TRIREME_SANITIZE)

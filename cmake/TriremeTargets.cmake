@@ -3,6 +3,8 @@
 #
 # One static library per folder of src/: every *.cc of the folder, less the tests, benchmarks and
 # fuzzers, which become NAME_test (one gtest program), NAME_bench and one program per *_fuzz.cc.
+# Folders named cuda/ are left out of a build without CUDA; their tests and benchmarks need a GPU to
+# run and make up the programs gpu_test and gpu_bench (trireme_gpu_programs).
 # A source named *_avx2.cc, *_avx512.cc or *_amx.cc is compiled for that instruction set; nothing
 # outside such files may assume more than x86-64.
 set(TRIREME_ISA_AVX2 -mavx2 -mfma -mf16c -mbmi2)
@@ -34,9 +36,28 @@ function(trireme_add_test name)
     ENVIRONMENT "GTEST_OUTPUT=json:${CMAKE_BINARY_DIR}/test-results/${name}.json")
 endfunction()
 
+# The cuda/ folder of a module becomes trireme_NAME_cuda. It sees the module and the CUDA headers;
+# the module's own files see neither, so that they compile alike with CUDA and without.
+function(trireme_cuda_part name)
+  set(sources ${ARGN})
+  set(programs ${sources})
+  list(FILTER programs INCLUDE REGEX "_(test|bench|main)\\.cc$")
+  list(FILTER sources EXCLUDE REGEX "_(test|bench|main)\\.cc$")
+  set_property(GLOBAL APPEND PROPERTY TRIREME_GPU_SOURCES ${programs})
+  if(sources)
+    add_library(trireme_${name}_cuda STATIC ${sources})
+    target_link_libraries(trireme_${name}_cuda PUBLIC trireme_${name} CUDA::cudart_static)
+    target_link_libraries(trireme_${name} INTERFACE $<LINK_ONLY:trireme_${name}_cuda>)
+    set_property(GLOBAL APPEND PROPERTY TRIREME_MODULES trireme_${name}_cuda)
+  endif()
+endfunction()
+
 function(trireme_module name)
   cmake_parse_arguments(ARG "" "" "DEPS;LIBS;TEST_DEPS" ${ARGN})
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${name}/*.cc)
+  file(GLOB_RECURSE cuda_sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${name}/cuda/*.cc
+    ${CMAKE_CURRENT_SOURCE_DIR}/${name}/cuda/*.cu)
+  list(FILTER sources EXCLUDE REGEX "/cuda/")
   set(tests ${sources})
   set(benches ${sources})
   set(fuzzers ${sources})
@@ -58,6 +79,9 @@ function(trireme_module name)
   target_include_directories(trireme_${name} ${scope} ${PROJECT_SOURCE_DIR}/src
     ${PROJECT_SOURCE_DIR}/include)
   target_link_libraries(trireme_${name} ${scope} ${deps} ${ARG_LIBS} Threads::Threads)
+  if(TRIREME_CUDA_FOUND AND cuda_sources)
+    trireme_cuda_part(${name} ${cuda_sources})
+  endif()
   set_property(GLOBAL APPEND PROPERTY TRIREME_MODULES trireme_${name})
 
   if(TRIREME_TESTS AND tests)
@@ -79,5 +103,24 @@ function(trireme_module name)
       add_executable(${target} ${fuzzer})
       target_link_libraries(${target} PRIVATE trireme_${name} -fsanitize=fuzzer)
     endforeach()
+  endif()
+endfunction()
+
+# gpu_test (gtest) and gpu_bench: the *_test.cc and *_bench.cc of every cuda/ folder. Built like the
+# rest, run by hand on a GPU machine: ctest does not know them.
+function(trireme_gpu_programs)
+  get_property(sources GLOBAL PROPERTY TRIREME_GPU_SOURCES)
+  set(tests ${sources})
+  set(benches ${sources})
+  list(FILTER tests INCLUDE REGEX "_test\\.cc$")
+  list(FILTER benches INCLUDE REGEX "_bench(_main)?\\.cc$")
+  if(tests)
+    find_package(GTest REQUIRED)
+    add_executable(gpu_test ${tests})
+    target_link_libraries(gpu_test PRIVATE trireme_kernels_cuda GTest::gmock_main)
+  endif()
+  if(benches)
+    add_executable(gpu_bench ${benches})
+    target_link_libraries(gpu_bench PRIVATE trireme_kernels_cuda)
   endif()
 endfunction()
