@@ -148,28 +148,49 @@ class Bench {
     }
     TRIREME_ASSIGN_OR_RETURN(const std::vector<Timing> timings,
                              Run(flags_.num_requests, concurrency));
-    Json result = Summary(timings);
+    double begin = 1e300;
+    double end = 0;
+    for (const Timing& t : timings) {
+      begin = std::min(begin, t.start);
+      end = std::max(end, t.end);
+    }
+    Json result = Summary(timings, end - begin);
     result["concurrency"] = concurrency;
     return result;
   }
 
   StatusOr<Json> Latency() {
     if (flags_.warm_up > 0) TRIREME_RETURN_IF_ERROR(Run(flags_.warm_up, 1).status());
-    TRIREME_ASSIGN_OR_RETURN(const std::vector<Timing> timings, Run(flags_.num_runs, 1));
-    Json result = Summary(timings);
-    // One token reads every weight once: bytes over time, beside what memory gives right now.
-    std::vector<double> steps;
-    for (const Timing& t : timings) {
-      if (t.tokens > 1) steps.push_back((t.end - t.first) / (t.tokens - 1));
-    }
-    const double step_s = Percentile(steps, 0.5);
-    const double bandwidth = MeasureReadBandwidth(flags_.executor.num_threads);
+    // One token reads every weight once: bytes over time, beside what memory gave right before and
+    // after the run.
+    ReadBandwidthMeter meter(flags_.executor.num_threads);
     const double bytes = static_cast<double>(executor_.Info().weight_bytes);
+    std::vector<Timing> timings;
+    std::vector<double> steps;
+    std::vector<double> bandwidths;
+    std::vector<double> shares;
+    double before = meter.Measure();
+    for (int run = 0; run < flags_.num_runs; ++run) {
+      TRIREME_ASSIGN_OR_RETURN(const std::vector<Timing> one, Run(1, 1));
+      const double after = meter.Measure();
+      const Timing& t = one.front();
+      timings.push_back(t);
+      bandwidths.push_back((before + after) / 2);
+      before = after;
+      if (t.tokens < 2) continue;
+      steps.push_back((t.end - t.first) / (t.tokens - 1));
+      shares.push_back(bytes / steps.back() / bandwidths.back());
+    }
+    double seconds = 0;
+    for (const Timing& t : timings) seconds += t.end - t.start;
+    Json result = Summary(timings, seconds);
+    const double step_s = Percentile(steps, 0.5);
     result["decode_tokens_per_s"] = step_s > 0 ? 1.0 / step_s : 0.0;
     result["prefill_tokens_per_s"] = flags_.input_len / Percentile(FirstTokenTimes(timings), 0.5);
     result["weight_bytes"] = executor_.Info().weight_bytes;
-    result["read_bandwidth_gb_per_s"] = bandwidth * 1e-9;
-    result["share_of_bandwidth"] = step_s > 0 ? bytes / step_s / bandwidth : 0.0;
+    result["read_bandwidth_gb_per_s"] = Percentile(bandwidths, 0.5) * 1e-9;
+    result["share_of_bandwidth"] = Percentile(shares, 0.5);
+    result["share_of_bandwidth_best"] = Percentile(shares, 1.0);
     return result;
   }
 
@@ -180,20 +201,16 @@ class Bench {
     return times;
   }
 
-  Json Summary(const std::vector<Timing>& timings) const {
-    double end = 0;
-    double begin = 1e300;
+  // `seconds`: how long the requests took together.
+  Json Summary(const std::vector<Timing>& timings, double seconds) const {
     int64_t tokens = 0;
     std::vector<double> itl;
     std::vector<double> latency;
     for (const Timing& t : timings) {
-      begin = std::min(begin, t.start);
-      end = std::max(end, t.end);
       tokens += t.tokens;
       latency.push_back(t.end - t.start);
       if (t.tokens > 1) itl.push_back((t.end - t.first) / (t.tokens - 1));
     }
-    const double seconds = end - begin;
     const int64_t prompt_tokens = int64_t{flags_.input_len} * static_cast<int64_t>(timings.size());
     return {{"num_requests", timings.size()},
             {"input_len", flags_.input_len},

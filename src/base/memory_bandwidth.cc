@@ -6,14 +6,11 @@
 #include <chrono>
 #include <cstring>
 
-#include "base/aligned_buffer.h"
-#include "base/thread_pool.h"
-
 namespace trireme {
 namespace {
 
 constexpr int64_t kBytes = int64_t{512} << 20;
-constexpr int kPasses = 6;
+constexpr int kPasses = 4;
 
 // Touches every cache line of a piece; returns something that depends on all of them.
 uint64_t ReadPiece(const std::byte* data, int64_t begin, int64_t end) {
@@ -31,19 +28,20 @@ uint64_t ReadPiece(const std::byte* data, int64_t begin, int64_t end) {
 
 }  // namespace
 
-double MeasureReadBandwidth(int num_threads) {
-  ThreadPool pool(num_threads);
-  AlignedBuffer buffer(kBytes);
-  buffer.UseHugePages();
-  std::memset(buffer.data(), 1, static_cast<size_t>(kBytes));
-  const int64_t pieces = int64_t{8} * pool.num_threads();
+ReadBandwidthMeter::ReadBandwidthMeter(int num_threads) : pool_(num_threads), buffer_(kBytes) {
+  buffer_.UseHugePages();
+  std::memset(buffer_.data(), 1, static_cast<size_t>(kBytes));
+}
+
+double ReadBandwidthMeter::Measure() {
+  const int64_t pieces = int64_t{8} * pool_.num_threads();
   const int64_t piece = kBytes / pieces / 256 * 256;
   std::atomic<uint64_t> sink{0};
   double best_s = 1e300;
   for (int pass = 0; pass < kPasses; ++pass) {
     const auto begin = std::chrono::steady_clock::now();
-    pool.ParallelFor(pieces, [&](int64_t task, int) {
-      sink.fetch_xor(ReadPiece(buffer.data(), task * piece, (task + 1) * piece),
+    pool_.ParallelFor(pieces, [&](int64_t task, int) {
+      sink.fetch_xor(ReadPiece(buffer_.data(), task * piece, (task + 1) * piece),
                      std::memory_order_relaxed);
     });
     const std::chrono::duration<double> time = std::chrono::steady_clock::now() - begin;

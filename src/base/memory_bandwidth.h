@@ -1,11 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
-// Read bandwidth of main memory, measured. Takes about a second; run it alone.
+// Read bandwidth of main memory, measured. Measures alone: nothing else should run meanwhile.
 #pragma once
+
+#include "base/aligned_buffer.h"
+#include "base/thread_pool.h"
 
 namespace trireme {
 
-// Bytes per second that `num_threads` pinned threads (0: one per processor) read together from
-// buffers far larger than the caches: the best of several passes.
-double MeasureReadBandwidth(int num_threads);
+class ReadBandwidthMeter {
+ public:
+  // Takes half a gigabyte, far more than the caches hold.
+  explicit ReadBandwidthMeter(int num_threads);
+
+  // Bytes per second that `num_threads` pinned threads (0: one per processor) read together: the
+  // best of a few passes, some 50 ms in all. A virtual machine's bandwidth moves within seconds, so
+  // measure beside what is compared.
+  double Measure();
+
+ private:
+  ThreadPool pool_;
+  AlignedBuffer buffer_;
+};
 
 }  // namespace trireme
