@@ -131,10 +131,13 @@ struct LinearAttrs {
   int64_t out_features = 0;  // rows of the weight; both branches of a gated layer
   bool has_bias = false;
   // Set by passes. A gated layer reads two weights, activated branch first, and its output is
-  // act(first) * second; a residual is the last input.
+  // act(first) * second; a residual is the last input. A layer with a norm reads RmsNorm(input),
+  // whose scale is the last weight.
   bool gated = false;
   ActivationKind gate_activation = ActivationKind::kSilu;
   bool has_residual = false;
+  bool has_norm = false;
+  NormAttrs norm;
 };
 struct AttentionAttrs {
   AttentionSpec spec;

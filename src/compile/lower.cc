@@ -33,10 +33,14 @@ std::string Sibling(const std::string& weight_name, std::string_view suffix) {
 class Lowering {
  public:
   Lowering(const Network& network, const ModelConfig& config, const LowerOptions& options)
-      : network_(network), config_(config), options_(options) {}
+      : network_(network),
+        config_(config),
+        options_(options),
+        on_gpu_(options.device == "cuda"),
+        plain_dtype_(on_gpu_ ? options.dtype : DType::kFloat32) {}
 
   StatusOr<Lowered> Run() {
-    plan().device = "cpu";
+    plan().device = options_.device;
     plan().dtype = options_.dtype;
     plan().kv_dtype = options_.kv_dtype;
     plan().num_layers = network_.num_layers();
@@ -46,6 +50,7 @@ class Lowering {
     const int logits = BufferOf(network_.logits());
     plan().logits_buffer = logits;
     plan().vocab_size = plan().buffers[logits].width;
+    if (on_gpu_) SetActivationTypes();
     return std::move(lowered_);
   }
 
@@ -69,6 +74,19 @@ class Lowering {
     b.last = std::max(b.last, launch);
   }
 
+  // The engine's dtype but for the logits and what only scales on the way to them.
+  void SetActivationTypes() {
+    for (plan::Buffer& buffer : plan().buffers) buffer.dtype = options_.dtype;
+    plan().buffers[plan().logits_buffer].dtype = DType::kFloat32;
+    for (size_t i = plan().launches.size(); i-- > 0;) {
+      const plan::Launch& launch = plan().launches[i];
+      const bool scales = launch.kind == OpKind::kScale || launch.kind == OpKind::kSoftCap;
+      if (scales && plan().buffers[launch.outputs[0]].dtype == DType::kFloat32) {
+        plan().buffers[launch.inputs[0]].dtype = DType::kFloat32;
+      }
+    }
+  }
+
   int AddWeight(plan::Weight weight, WeightSources sources) {
     weight.synthetic_std = options_.synthetic ? kSyntheticStd : 0.0;
     plan().weights.push_back(std::move(weight));
@@ -76,7 +94,20 @@ class Lowering {
     return static_cast<int>(plan().weights.size()) - 1;
   }
 
-  // A tensor kept row-major: norm weights and biases as float32, tables in the engine's dtype.
+  // The GPU rotates q and normalises heads in place.
+  Status ReuseInput(const NetworkOp& op) {
+    if (op.kind != OpKind::kRopeKvWrite && op.kind != OpKind::kHeadRmsNorm) return OkStatus();
+    int reads = 0;
+    for (const NetworkOp& other : network_.ops()) {
+      reads += static_cast<int>(std::count(other.inputs.begin(), other.inputs.end(), op.inputs[0]));
+    }
+    if (reads != 1) return Unimplemented("the input of '{}' is read by others too", op.name);
+    buffer_of_value_[op.outputs[0]] = BufferOf(op.inputs[0]);
+    return OkStatus();
+  }
+
+  // A tensor kept row-major: tables in the engine's dtype; norm weights and biases as float32 on the
+  // CPU, in the engine's dtype on the GPU.
   int AddPlainWeight(std::vector<std::string> names, std::vector<int64_t> shape, DType dtype) {
     const std::string& name = names.front();
     const auto known = plain_weights_.find(name);
@@ -99,6 +130,7 @@ class Lowering {
     launch.name = op.name;
     launch.attrs = op.attrs;
     for (int input : op.inputs) launch.inputs.push_back(BufferOf(input));
+    if (on_gpu_) TRIREME_RETURN_IF_ERROR(ReuseInput(op));
     for (int output : op.outputs) launch.outputs.push_back(BufferOf(output));
     for (int buffer : launch.inputs) Touch(buffer, index);
     for (int buffer : launch.outputs) Touch(buffer, index);
@@ -125,7 +157,7 @@ class Lowering {
       default:
         for (int weight : op.weights) {
           const NetworkWeight& w = network_.weights()[weight];
-          launch.weights.push_back(AddPlainWeight({w.name}, w.shape, DType::kFloat32));
+          launch.weights.push_back(AddPlainWeight({w.name}, w.shape, plain_dtype_));
         }
     }
     plan().launches.push_back(std::move(launch));
@@ -136,7 +168,6 @@ class Lowering {
     const LinearAttrs& attrs = std::get<LinearAttrs>(op.attrs);
     const size_t branches = attrs.gated ? 2 : 1;
     WeightSources sources;
-    sources.linear_launch = index;
     TRIREME_ASSIGN_OR_RETURN(const WeightQuant quant,
                              QuantOf(config_.quantization, network_.weights()[op.weights[0]].name));
     for (size_t i = 0; i < branches; ++i) {
@@ -151,21 +182,40 @@ class Lowering {
     weight.dtype = options_.dtype;
     weight.quant = quant;
     weight.shape = {attrs.out_features, attrs.in_features};
+    if (on_gpu_) {
+      TRIREME_RETURN_IF_ERROR(CheckCudaQuant(quant, op.name));
+      weight.layout = "row_major";
+      weight.num_bytes = DTypeBytes(weight.dtype, weight.shape.num_elements());
+    } else {
+      sources.linear_launch = index;
+    }
     launch.weights.push_back(AddWeight(std::move(weight), std::move(sources)));
     if (attrs.has_bias) {
       std::vector<std::string> names;
-      for (size_t i = branches; i < op.weights.size(); ++i) {
+      for (size_t i = branches; i < 2 * branches; ++i) {
         names.push_back(network_.weights()[op.weights[i]].name);
       }
       launch.weights.push_back(
-          AddPlainWeight(std::move(names), {attrs.out_features}, DType::kFloat32));
+          AddPlainWeight(std::move(names), {attrs.out_features}, plain_dtype_));
+    }
+    if (attrs.has_norm) {
+      const NetworkWeight& gamma = network_.weights()[op.weights.back()];
+      launch.weights.push_back(AddPlainWeight({gamma.name}, gamma.shape, plain_dtype_));
     }
     return OkStatus();
+  }
+
+  static Status CheckCudaQuant(const WeightQuant& quant, const std::string& name) {
+    if (quant.kind == WeightQuant::Kind::kNone) return OkStatus();
+    return Unimplemented(
+        "'{}' is quantized; engines of quantized weights exist for --device cpu only so far", name);
   }
 
   const Network& network_;
   const ModelConfig& config_;
   const LowerOptions& options_;
+  const bool on_gpu_;
+  const DType plain_dtype_;
   Lowered lowered_;
   std::map<int, int> buffer_of_value_;
   std::map<std::string, int> plain_weights_;

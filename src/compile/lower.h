@@ -25,6 +25,9 @@ struct Lowered {
 };
 
 struct LowerOptions {
+  // "cpu": activations are float32. "cuda": they have `dtype`, logits are float32, and weights of
+  // linear layers stay row-major.
+  std::string device = "cpu";
   DType dtype = DType::kFloat32;
   DType kv_dtype = DType::kFloat32;
   bool synthetic = false;  // weights are made at load

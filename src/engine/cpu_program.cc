@@ -6,6 +6,7 @@
 
 #include "base/status.h"
 #include "kernels/activation.h"
+#include "kernels/alibi_slopes.h"
 #include "kernels/elementwise.h"
 #include "kernels/embedding.h"
 #include "kernels/layer_norm.h"
@@ -35,19 +36,6 @@ kernels::RotaryStyle KernelRotary(RotaryKind kind) {
     case RotaryKind::kGptj: return kernels::RotaryStyle::kGptj;
   }
   return kernels::RotaryStyle::kNone;
-}
-
-// Slopes of ALiBi (Press, Smith, Lewis 2022): 2^(-8 i / n) for a power of two of heads, else the
-// sequence of the next lower power of two followed by every other slope of the next higher one.
-std::vector<float> AlibiSlopes(int num_heads) {
-  int power = 1;
-  while (power * 2 <= num_heads) power *= 2;
-  std::vector<float> slopes;
-  for (int i = 1; i <= power; ++i) slopes.push_back(std::exp2(-8.0f * i / power));
-  for (int i = 1; static_cast<int>(slopes.size()) < num_heads; i += 2) {
-    slopes.push_back(std::exp2(-4.0f * i / power));
-  }
-  return slopes;
 }
 
 // The kernels of a linear launch for its row counts, smallest first.
@@ -280,6 +268,8 @@ class LaunchBinder {
 
   StatusOr<LaunchFn> BindLinear(const plan::Launch& launch) {
     const LinearAttrs& attrs = std::get<LinearAttrs>(launch.attrs);
+    if (attrs.has_norm)
+      return Unimplemented("no CPU kernel normalises the input of a linear layer");
     const kernels::LinearProblem problem = ProblemOf(launch);
     LinearByRows by_rows;
     for (const plan::TacticChoice& tactic : launch.tactics) {
@@ -365,7 +355,8 @@ class LaunchBinder {
     params.window = spec.window;
     params.soft_cap = static_cast<float>(spec.soft_cap);
     if (spec.alibi) {
-      auto slopes = std::make_shared<const std::vector<float>>(AlibiSlopes(spec.num_heads));
+      auto slopes =
+          std::make_shared<const std::vector<float>>(kernels::AlibiSlopes(spec.num_heads));
       params.alibi_slopes = slopes->data();
       program_.tables_.push_back(slopes);
     }

@@ -88,6 +88,21 @@ TEST(PassesTest, EachDoesItsRewriteAndKeepsAValidNetwork) {
   EXPECT_EQ(Count(net, OpKind::kPagedAttention), 1);
 }
 
+TEST(PassesTest, NormsGoIntoTheLayerThatReadsThem) {
+  Network net = OneLayer();
+  for (const graph::Pass& pass : graph::CudaPasses()) {
+    pass.run(net);
+    ASSERT_TRUE(net.Validate().ok()) << pass.name;
+  }
+  EXPECT_EQ(Count(net, OpKind::kRmsNorm), 0);
+  std::vector<std::string> scales;
+  for (const NetworkOp& op : net.ops()) {
+    if (op.kind != OpKind::kLinear || !std::get<LinearAttrs>(op.attrs).has_norm) continue;
+    scales.push_back(net.weights()[op.weights.back()].name);
+  }
+  EXPECT_EQ(scales, (std::vector<std::string>{"norm1.weight", "norm2.weight"}));
+}
+
 // A value with a second reader must not disappear into a fused op.
 TEST(PassesTest, ValuesReadTwiceStay) {
   Network net;
@@ -103,6 +118,17 @@ TEST(PassesTest, ValuesReadTwiceStay) {
   }
   EXPECT_EQ(Count(net, OpKind::kGatedActivation), 1);
   EXPECT_EQ(Count(net, OpKind::kAdd), 2);
+}
+
+TEST(PassesTest, ANormReadTwiceStays) {
+  Network net;
+  const Value x = net.Embedding({.name = "embed", .vocab_size = 50, .width = kWidth});
+  const Value y = net.RmsNorm(x, {.name = "norm"});
+  const Value sum = net.Add(y, net.Linear(y, {.name = "a", .out_features = kWidth}));
+  net.SetLogits(net.Linear(net.SelectLogitRows(sum), {.name = "head", .out_features = 50}));
+  graph::FuseNorm(net);
+  ASSERT_TRUE(net.Validate().ok());
+  EXPECT_EQ(Count(net, OpKind::kRmsNorm), 1);
 }
 
 TEST(NetworkTest, DotNamesOpsAndWeights) {

@@ -15,6 +15,17 @@ std::span<const Pass> AllPasses() {
   return kPasses;
 }
 
+std::span<const Pass> CudaPasses() {
+  static constexpr std::array<Pass, 5> kPasses = {{
+      {"merge_gate_up", MergeGateUp},
+      {"fuse_residual", FuseResidual},
+      {"split_attention", SplitAttention},
+      {"remove_dead_ops", RemoveDeadOps},
+      {"fuse_norm", FuseNorm},  // last: a norm that only dead ops still read besides can go
+  }};
+  return kPasses;
+}
+
 std::span<const Pass> LoweringPasses() {
   static constexpr std::array<Pass, 1> kPasses = {{{"split_attention", SplitAttention}}};
   return kPasses;

@@ -24,9 +24,12 @@ void FuseResidual(Network& network);
 void SplitAttention(Network& network);
 // Ops whose outputs nobody reads go.
 void RemoveDeadOps(Network& network);
+// linear(rms_norm(x)) becomes a linear layer that normalises its input; for devices whose kernels do.
+void FuseNorm(Network& network);
 
 // The passes in the order they run. SplitAttention is lowering: no kernel runs an unsplit one.
 std::span<const Pass> AllPasses();
+std::span<const Pass> CudaPasses();
 std::span<const Pass> LoweringPasses();
 
 }  // namespace trireme::graph

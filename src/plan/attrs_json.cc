@@ -64,7 +64,10 @@ struct ToJson {
             {"has_bias", a.has_bias},
             {"gated", a.gated},
             {"gate_activation", ActivationName(a.gate_activation)},
-            {"has_residual", a.has_residual}};
+            {"has_residual", a.has_residual},
+            {"has_norm", a.has_norm},
+            {"norm_epsilon", a.norm.epsilon},
+            {"norm_gamma_offset", a.norm.gamma_offset}};
   }
   json operator()(const AttentionAttrs& a) const {
     const AttentionSpec& s = a.spec;
@@ -116,6 +119,11 @@ LinearAttrs ReadLinear(JsonReader reader) {
   reader.Read("has_bias", a.has_bias);
   reader.Read("gated", a.gated);
   reader.Read("has_residual", a.has_residual);
+  if (reader.Has("has_norm")) {  // engines made before layers had norms say nothing
+    reader.Read("has_norm", a.has_norm);
+    reader.Read("norm_epsilon", a.norm.epsilon);
+    reader.Read("norm_gamma_offset", a.norm.gamma_offset);
+  }
   std::string activation;
   reader.Read("gate_activation", activation);
   const StatusOr<ActivationKind> kind = ParseActivation(activation);

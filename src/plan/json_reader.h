@@ -26,6 +26,10 @@ class JsonReader {
     if (status_->ok()) *status_ = InvalidArgument("plan: {} has a bad '{}'", where_, key);
   }
 
+  bool Has(std::string_view key) const {
+    return object_->is_object() && object_->contains(std::string(key));
+  }
+
   void Read(std::string_view key, bool& value) {
     if (const nlohmann::json* j = Member(key, &nlohmann::json::is_boolean)) value = j->get<bool>();
   }

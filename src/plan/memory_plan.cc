@@ -7,11 +7,11 @@
 namespace trireme::plan {
 namespace {
 
-constexpr int64_t kAlignment = 64;
+constexpr int64_t kAlignment = 256;
 
 int64_t BufferBytes(const Buffer& buffer, int64_t max_tokens, int64_t max_logit_rows) {
   const int64_t rows = buffer.rows == Rows::kTokens ? max_tokens : max_logit_rows;
-  const int64_t bytes = rows * buffer.width * static_cast<int64_t>(sizeof(float));
+  const int64_t bytes = DTypeBytes(buffer.dtype, rows * buffer.width);
   return (bytes + kAlignment - 1) / kAlignment * kAlignment;
 }
 

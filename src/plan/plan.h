@@ -21,12 +21,13 @@ namespace trireme::plan {
 // What a dimension grows with.
 enum class Rows { kTokens, kLogitRows };
 
-// A float32 activation [rows, width] in the arena. Live over launches [first, last].
+// An activation [rows, width] in the arena. Live over launches [first, last].
 struct Buffer {
   Rows rows = Rows::kTokens;
   int64_t width = 0;
   int first = 0;
   int last = 0;
+  DType dtype = DType::kFloat32;
 };
 
 // A tensor of the engine file.
@@ -63,7 +64,7 @@ struct Launch {
 };
 
 struct Plan {
-  std::string device;             // "cpu"
+  std::string device;             // "cpu", "cuda"
   DType dtype = DType::kFloat32;  // of linear weights and the rounding of their inputs
   DType kv_dtype = DType::kFloat32;
   int num_layers = 0;
@@ -83,7 +84,7 @@ std::string PlanToJson(const Plan& plan);
 StatusOr<Plan> PlanFromJson(std::string_view json);
 
 struct MemoryPlan {
-  std::vector<int64_t> offsets;  // of each buffer, bytes from the arena's base, 64-byte aligned
+  std::vector<int64_t> offsets;  // of each buffer, bytes from the arena's base, 256-byte aligned
   int64_t total_bytes = 0;
 };
 

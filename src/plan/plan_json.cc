@@ -14,7 +14,8 @@ json BufferToJson(const Buffer& buffer) {
   return {{"rows", buffer.rows == Rows::kTokens ? "tokens" : "logit_rows"},
           {"width", buffer.width},
           {"first", buffer.first},
-          {"last", buffer.last}};
+          {"last", buffer.last},
+          {"dtype", DTypeName(buffer.dtype)}};
 }
 
 json WeightToJson(const Weight& weight) {
@@ -45,6 +46,14 @@ json LaunchToJson(const Launch& launch) {
           {"waits_on", launch.waits_on}};
 }
 
+DType ReadDType(JsonReader& reader, std::string_view key) {
+  std::string name;
+  reader.Read(key, name);
+  const StatusOr<DType> dtype = ParseDType(name);
+  if (!dtype.ok()) reader.Fail(key);
+  return dtype.value_or(DType::kFloat32);
+}
+
 Buffer ReadBuffer(JsonReader reader) {
   Buffer buffer;
   std::string rows;
@@ -54,15 +63,9 @@ Buffer ReadBuffer(JsonReader reader) {
   reader.Read("width", buffer.width);
   reader.Read("first", buffer.first);
   reader.Read("last", buffer.last);
+  // Engines made before buffers had one hold float32.
+  if (reader.Has("dtype")) buffer.dtype = ReadDType(reader, "dtype");
   return buffer;
-}
-
-DType ReadDType(JsonReader& reader, std::string_view key) {
-  std::string name;
-  reader.Read(key, name);
-  const StatusOr<DType> dtype = ParseDType(name);
-  if (!dtype.ok()) reader.Fail(key);
-  return dtype.value_or(DType::kFloat32);
 }
 
 Weight ReadWeight(JsonReader reader) {

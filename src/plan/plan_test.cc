@@ -124,8 +124,8 @@ TEST(PlanMemoryTest, LivingBuffersNeverOverlap) {
       return (b.rows == Rows::kTokens ? tokens : logit_rows) * b.width * 4;
     };
     for (size_t i = 0; i < buffers.size(); ++i) {
-      sum += (bytes(buffers[i]) + 63) / 64 * 64;
-      EXPECT_EQ(memory.offsets[i] % 64, 0);
+      sum += (bytes(buffers[i]) + 255) / 256 * 256;
+      EXPECT_EQ(memory.offsets[i] % 256, 0);
       EXPECT_LE(memory.offsets[i] + bytes(buffers[i]), memory.total_bytes);
       for (size_t j = 0; j < i; ++j) {
         const bool together =

@@ -6,6 +6,7 @@
 //                                                   are one span)
 //   keys   of a head = [token / 16][head_dim][token % 16]   one dimension of 16 keys is one vector,
 //                                                           so scores need no transpose
+//                  or  [token][head_dim]                    (keys_in_token_order) for matrix units
 //   values of a head = [token][head_dim]                    a weighted sum runs along rows
 #pragma once
 
@@ -21,6 +22,7 @@ struct KvLayout {
   int num_kv_heads = 0;
   int head_dim = 0;
   int block_size = 64;  // tokens per KV block, a power of two
+  bool keys_in_token_order = false;
 
   // Bytes of [block_size, head_dim] of one head.
   int64_t head_bytes() const { return DTypeBytes(dtype, int64_t{block_size} * head_dim); }
@@ -40,7 +42,7 @@ struct KvLayout {
   }
   int64_t ValueIndex(int token, int dim) const { return int64_t{token} * head_dim + dim; }
   // Keys that lie side by side.
-  int key_group() const { return block_size < 16 ? block_size : 16; }
+  int key_group() const { return keys_in_token_order ? 1 : block_size < 16 ? block_size : 16; }
 
   friend bool operator==(const KvLayout&, const KvLayout&) = default;
 };

@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+// Kernel parameters from the words of networks and plans. Host code, C++20. Pure functions.
+#pragma once
+
+#include "base/status.h"
+#include "kernels/cuda/linear.h"
+#include "kernels/cuda/rope_kv_write.h"
+#include "kernels/cuda/types.h"
+#include "tensor/dtype.h"
+#include "tensor/quant_spec.h"
+#include "trireme/network.h"
+
+namespace trireme::cuda {
+
+StatusOr<Element> ElementOf(DType dtype);
+Activation ActivationOf(ActivationKind kind);
+RotaryStyle RotaryStyleOf(RotaryKind kind);
+
+// `dtype`: of activations; `y_dtype`: of the layer's output.
+StatusOr<LinearProblem> LinearProblemOf(const LinearAttrs& attrs, DType dtype, DType y_dtype,
+                                        const WeightQuant& quant);
+
+}  // namespace trireme::cuda
