@@ -6,6 +6,7 @@
 #include <chrono>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <random>
 
 #include "base/cpu_features.h"
@@ -16,6 +17,7 @@
 #include "base/version.h"
 #include "cli.h"
 #include "commands.h"
+#include "device_flags.h"
 #include "resolve_model.h"
 #include "trireme/executor.h"
 
@@ -39,6 +41,7 @@ struct Flags {
   std::string output_json;
   ResolveOptions resolve;
   ExecutorConfig executor;
+  DeviceFlags device;
   std::string log_level = "warning";
 };
 
@@ -54,12 +57,15 @@ void AddFlags(CommandLine& line, Flags& f) {
   line.Add("--num_runs", f.num_runs, "latency: timed runs, one request each");
   line.Add("--random_seed", f.seed, "of the prompts");
   line.Add("--output_json", f.output_json, "write the result there; it is printed in any case");
+  line.Add("--device", f.resolve.device,
+           "device of an engine built here: cpu, cuda, or auto (cuda where a GPU is found)");
   line.Add("--dtype", f.resolve.dtype, "of an engine built here");
   line.Add("--max_batch_size", f.executor.max_batch_size, "0: as built");
   line.Add("--max_num_tokens", f.executor.max_num_tokens, "0: as built");
   line.Add("--num_threads", f.executor.num_threads, "0: one per processor");
   line.Add("--kv_cache_free_gpu_mem_fraction,--kv_cache_free_gpu_memory_fraction",
            f.executor.kv_cache.free_memory_fraction, "share of free memory for the KV cache");
+  AddDeviceFlags(line, f.device);
   line.Add("--log_level", f.log_level, "verbosity: debug, info, warning, error");
   line.AddNoEffect("--streaming", "first tokens are always timed");
   line.AddNoEffect("--eos_id", "the end token is always ignored");
@@ -161,25 +167,26 @@ class Bench {
 
   StatusOr<Json> Latency() {
     if (flags_.warm_up > 0) TRIREME_RETURN_IF_ERROR(Run(flags_.warm_up, 1).status());
-    // One token reads every weight once: bytes over time, beside what memory gave right before and
-    // after the run.
-    ReadBandwidthMeter meter(flags_.executor.num_threads);
+    // One token reads every weight once: bytes over time; on the CPU beside what memory gave right
+    // before and after the run.
+    std::optional<ReadBandwidthMeter> meter;
+    if (executor_.Info().device.starts_with("cpu")) meter.emplace(flags_.executor.num_threads);
     const double bytes = static_cast<double>(executor_.Info().weight_bytes);
     std::vector<Timing> timings;
     std::vector<double> steps;
     std::vector<double> bandwidths;
     std::vector<double> shares;
-    double before = meter.Measure();
+    double before = meter ? meter->Measure() : 0;
     for (int run = 0; run < flags_.num_runs; ++run) {
       TRIREME_ASSIGN_OR_RETURN(const std::vector<Timing> one, Run(1, 1));
-      const double after = meter.Measure();
       const Timing& t = one.front();
       timings.push_back(t);
+      if (t.tokens > 1) steps.push_back((t.end - t.first) / (t.tokens - 1));
+      if (!meter) continue;
+      const double after = meter->Measure();
       bandwidths.push_back((before + after) / 2);
       before = after;
-      if (t.tokens < 2) continue;
-      steps.push_back((t.end - t.first) / (t.tokens - 1));
-      shares.push_back(bytes / steps.back() / bandwidths.back());
+      if (t.tokens > 1) shares.push_back(bytes / steps.back() / bandwidths.back());
     }
     double seconds = 0;
     for (const Timing& t : timings) seconds += t.end - t.start;
@@ -188,6 +195,8 @@ class Bench {
     result["decode_tokens_per_s"] = step_s > 0 ? 1.0 / step_s : 0.0;
     result["prefill_tokens_per_s"] = flags_.input_len / Percentile(FirstTokenTimes(timings), 0.5);
     result["weight_bytes"] = executor_.Info().weight_bytes;
+    result["weights_gb_per_s"] = step_s > 0 ? bytes / step_s * 1e-9 : 0.0;
+    if (!meter) return result;
     result["read_bandwidth_gb_per_s"] = Percentile(bandwidths, 0.5) * 1e-9;
     result["share_of_bandwidth"] = Percentile(shares, 0.5);
     result["share_of_bandwidth_best"] = Percentile(shares, 1.0);
@@ -243,8 +252,9 @@ Status CheckFlags(const Flags& f) {
   return OkStatus();
 }
 
-Status RunBenchmark(const Flags& flags) {
+Status RunBenchmark(Flags& flags) {
   TRIREME_RETURN_IF_ERROR(CheckFlags(flags));
+  TRIREME_RETURN_IF_ERROR(ApplyDeviceFlags(flags.device, flags.executor));
   TRIREME_ASSIGN_OR_RETURN(const std::string engine,
                            ResolveEngine(flags.engine_dir, flags.resolve, PlacesFromEnvironment()));
   TRIREME_ASSIGN_OR_RETURN(const std::unique_ptr<Executor> executor,

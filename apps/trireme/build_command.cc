@@ -46,7 +46,7 @@ void AddInputs(CommandLine& line, Flags& flags) {
                  "with --model_dir: quantize the weights of linear layers, to "
                  "--weight_only_precision (int8)");
   line.Add("--output_dir", o.output_dir, "engine directory to write");
-  line.Add("--device", o.device, "device to build for");
+  line.Add("--device", o.device, "device to build for: cpu or cuda; no GPU is needed");
   line.Add("--tp_size", o.tp_size, "tensor-parallel ways, with --model_config only");
   line.Add("--pp_size", o.pp_size, "pipeline-parallel ways, with --model_config only");
   line.Add("--weight_only_precision", o.weight_only_precision,

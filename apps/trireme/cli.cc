@@ -55,6 +55,16 @@ int EditDistance(std::string_view a, std::string_view b) {
   return row[b.size()];
 }
 
+StatusOr<bool> ParseBool(const std::string& text, std::string_view flag) {
+  for (const char* yes : {"true", "on", "1"}) {
+    if (text == yes) return true;
+  }
+  for (const char* no : {"false", "off", "0"}) {
+    if (text == no) return false;
+  }
+  return InvalidArgument("--{} takes true or false, not '{}'", flag, text);
+}
+
 struct CommandLine::Impl {
   struct Refused {
     CLI::Option* option;  // owned by app

@@ -76,6 +76,9 @@ struct Command {
 };
 std::span<const Command> Commands();
 
+// "true", "on" or "1"; "false", "off" or "0". Errors name `flag`.
+StatusOr<bool> ParseBool(const std::string& text, std::string_view flag);
+
 // Edit distance of two words (Levenshtein), for "did you mean".
 int EditDistance(std::string_view a, std::string_view b);
 

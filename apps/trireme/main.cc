@@ -8,6 +8,9 @@
 #include "base/status.h"
 #include "base/version.h"
 #include "cli.h"
+#ifdef TRIREME_HAS_CUDA
+#include "device/cuda/device_info.h"
+#endif
 
 namespace trireme::cli {
 namespace {
@@ -51,6 +54,9 @@ int Main(const std::vector<std::string>& arguments) {
   }
   if (arguments[0] == "--version") {
     fmt::print("{}\n", VersionText(BuildCommit()));
+#ifdef TRIREME_HAS_CUDA
+    fmt::print("gpu: {}\n", cuda::DeviceText());
+#endif
     return kExitOk;
   }
   for (const Command& command : Commands()) {

@@ -17,6 +17,9 @@
 #include "convert/convert.h"
 #include "progress.h"
 #include "trireme/builder.h"
+#ifdef TRIREME_HAS_CUDA
+#include "device/cuda/device_info.h"
+#endif
 
 namespace trireme::cli {
 namespace {
@@ -69,6 +72,7 @@ Status BuildInto(const std::string& checkpoint, const std::string& engine,
   BuildOptions build;
   build.checkpoint_dir = checkpoint;
   build.output_dir = engine;
+  build.device = ResolveDevice(options.device);
   build.dtype = options.dtype;
   Progress progress("");
   return BuildEngine(build,
@@ -94,8 +98,9 @@ StatusOr<std::string> CachedEngine(const fs::path& folder, FolderKind kind,
   if (places.engine_cache.empty()) {
     return FailedPrecondition("no folder for the engine cache: set HOME or TRIREME_CACHE");
   }
-  const std::string key = fmt::format("{}\n{} {} {}", Fingerprint(folder), options.dtype,
-                                      options.weight_only_precision, Version());
+  const std::string key =
+      fmt::format("{}\n{} {} {} {}", Fingerprint(folder), ResolveDevice(options.device),
+                  options.dtype, options.weight_only_precision, Version());
   const fs::path target = fs::path(places.engine_cache) /
                           fmt::format("{}-{:016x}", folder.filename().string(), Hash(key));
   if (KindOf(target) == FolderKind::kEngine && fs::exists(target / "config.json")) {
@@ -175,6 +180,14 @@ ModelPlaces PlacesFromEnvironment() {
     places.engine_cache = cache + "/trireme/engines";
   }
   return places;
+}
+
+std::string ResolveDevice(const std::string& device) {
+  if (device != "auto") return device;
+#ifdef TRIREME_HAS_CUDA
+  if (cuda::GetDeviceInfo().ok()) return "cuda";
+#endif
+  return "cpu";
 }
 
 StatusOr<std::string> ResolveEngine(const std::string& model, const ResolveOptions& options,

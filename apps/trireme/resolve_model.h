@@ -17,9 +17,13 @@ struct ModelPlaces {
 ModelPlaces PlacesFromEnvironment();
 
 struct ResolveOptions {
+  std::string device = "auto";  // of an engine built here: cpu, cuda, or cuda where a GPU is found
   std::string dtype = "auto";
   std::string weight_only_precision;  // "", "int8", "int4"
 };
+
+// "auto" becomes cuda where this program can use a GPU that is there, else cpu.
+std::string ResolveDevice(const std::string& device);
 
 // The path of an engine. Shows progress of what it has to make. NOT_FOUND names the command that
 // downloads a model that is not in the cache.

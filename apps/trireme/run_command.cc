@@ -12,6 +12,7 @@
 #include "base/status.h"
 #include "cli.h"
 #include "commands.h"
+#include "device_flags.h"
 #include "formats/npy.h"
 #include "resolve_model.h"
 #include "trireme/chat_template.h"
@@ -49,6 +50,8 @@ struct Flags {
   std::string output_cum_log_probs_npy;
   bool run_profiling = false;
   ExecutorConfig executor;
+  ResolveOptions resolve;
+  DeviceFlags device;
   std::string log_level = "warning";
 };
 
@@ -114,6 +117,10 @@ void AddFlags(CommandLine& line, Flags& f) {
            "share of free memory for the KV cache, between 0 and 1");
   line.Add("--num_threads", f.executor.num_threads, "0: one per processor");
   line.AddSwitch("--enable_chunked_context", f.executor.enable_chunked_context, "on by default");
+  line.Add("--device", f.resolve.device,
+           "device of an engine built here: cpu, cuda, or auto (cuda where a GPU is found)");
+  line.Add("--dtype", f.resolve.dtype, "of an engine built here");
+  AddDeviceFlags(line, f.device);
   line.Add("--log_level", f.log_level, "verbosity: debug, info, warning, error");
 }
 
@@ -144,8 +151,9 @@ class Runner {
   explicit Runner(Flags flags) : flags_(std::move(flags)) {}
 
   Status Run() {
-    TRIREME_ASSIGN_OR_RETURN(flags_.engine_dir,
-                             ResolveEngine(flags_.engine_dir, {}, PlacesFromEnvironment()));
+    TRIREME_ASSIGN_OR_RETURN(flags_.engine_dir, ResolveEngine(flags_.engine_dir, flags_.resolve,
+                                                              PlacesFromEnvironment()));
+    TRIREME_RETURN_IF_ERROR(ApplyDeviceFlags(flags_.device, flags_.executor));
     TRIREME_RETURN_IF_ERROR(LoadTokenizer());
     TRIREME_RETURN_IF_ERROR(LoadPrompts());
     TRIREME_ASSIGN_OR_RETURN(executor_, Executor::Create(flags_.engine_dir, flags_.executor));

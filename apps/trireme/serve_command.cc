@@ -8,6 +8,7 @@
 #include "base/status.h"
 #include "cli.h"
 #include "commands.h"
+#include "device_flags.h"
 #include "resolve_model.h"
 #include "server/server.h"
 #include "trireme/generator.h"
@@ -25,6 +26,7 @@ struct Flags {
   ResolveOptions resolve;
   server::ServerConfig server;
   ExecutorConfig executor;
+  DeviceFlags device;
   std::string batch_scheduler_policy = "guaranteed_no_evict";
   int exit_timeout_secs = 30;
   std::string log_info = "true";
@@ -41,6 +43,8 @@ void AddFlags(CommandLine& line, Flags& f) {
   line.Add("--chat_template", f.chat_template, "file with a template, instead of the model's own");
   line.Add("--model_name", f.server.model_name,
            "name to serve under, besides ensemble, tensorrt_llm_bls and tensorrt_llm");
+  line.Add("--device", f.resolve.device,
+           "device of an engine built here: cpu, cuda, or auto (cuda where a GPU is found)");
   line.Add("--dtype", f.resolve.dtype, "of an engine built here: float32, float16, bfloat16, auto");
   line.Add("--weight_only_precision", f.resolve.weight_only_precision,
            "of an engine built here: int8 or int4");
@@ -67,6 +71,7 @@ void AddFlags(CommandLine& line, Flags& f) {
            "tokens in the KV cache; 0: from the fraction");
   line.AddSwitch("--enable_kv_cache_reuse", f.executor.kv_cache.enable_block_reuse,
                  "keep the blocks of finished prompts for prompts with the same beginning");
+  AddDeviceFlags(line, f.device);
   line.Add("--batch_scheduler_policy", f.batch_scheduler_policy,
            "guaranteed_no_evict, max_utilization or static_batch");
 }
@@ -86,16 +91,6 @@ void AddOthers(CommandLine& line) {
   line.AddRefused("--max_beam_width", "beam search does not exist yet", {"1"});
 }
 
-StatusOr<bool> ParseBool(const std::string& text, std::string_view flag) {
-  for (const char* yes : {"true", "on", "1"}) {
-    if (text == yes) return true;
-  }
-  for (const char* no : {"false", "off", "0"}) {
-    if (text == no) return false;
-  }
-  return InvalidArgument("--{} takes true or false, not '{}'", flag, text);
-}
-
 Status FinishFlags(Flags& f) {
   if (f.model.empty()) f.model = f.engine_dir;
   if (f.model.empty()) return InvalidArgument("name a model: trireme serve MODEL");
@@ -112,6 +107,7 @@ Status FinishFlags(Flags& f) {
         "'{}'",
         f.batch_scheduler_policy);
   }
+  TRIREME_RETURN_IF_ERROR(ApplyDeviceFlags(f.device, f.executor));
   if (f.exit_timeout_secs < 0) return InvalidArgument("--exit-timeout-secs must not be negative");
   if (f.server.http.num_threads < 1) {
     return InvalidArgument("--http-thread-count must be at least 1");

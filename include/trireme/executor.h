@@ -50,6 +50,8 @@ struct ExecutorConfig {
   int max_queue_size = 0;          // waiting requests; 0: no limit
   int num_threads = 0;             // CPU backend: 0 takes one per processor
   bool reference_backend = false;  // the plain C++ kernels, for checking
+  bool cuda_graphs = true;         // GPU: decode steps are replayed from captured graphs
+  bool overlap_steps = true;       // GPU: a step is submitted before the one before it is read back
   int iter_stats_max_iterations = 1000;
 };
 

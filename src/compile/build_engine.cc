@@ -18,6 +18,9 @@
 #include "graph/passes.h"
 #include "models/hf_view.h"
 #include "trireme/builder.h"
+#ifdef TRIREME_HAS_CUDA
+#include "compile/cuda/choose_cuda_tactics.h"
+#endif
 
 namespace trireme {
 namespace {
@@ -74,9 +77,7 @@ class Build {
                            pool_.num_threads(), Version())) {}
 
   Status Run() {
-    if (options_.device != "cpu") {
-      return Unimplemented("--device {}: this program builds engines for cpu", options_.device);
-    }
+    TRIREME_RETURN_IF_ERROR(CheckDevice());
     TRIREME_ASSIGN_OR_RETURN(config_, LoadConfig(options_));
     TRIREME_RETURN_IF_ERROR(ResolveDTypes());
     TRIREME_ASSIGN_OR_RETURN(limits_, compile::ResolveLimits(options_.limits, config_));
@@ -100,11 +101,28 @@ class Build {
   }
 
  private:
+  Status CheckDevice() const {
+    if (options_.device == "cpu") return OkStatus();
+    if (options_.device != "cuda") {
+      return InvalidArgument("--device '{}' is unknown; use cpu or cuda", options_.device);
+    }
+#ifdef TRIREME_HAS_CUDA
+    return OkStatus();
+#else
+    return Unimplemented("--device cuda: this program was built without CUDA");
+#endif
+  }
+
   Status ResolveDTypes() {
     if (options_.dtype != "auto") config_.dtype = options_.dtype;
     TRIREME_ASSIGN_OR_RETURN(dtype_, ParseDType(config_.dtype));
     if (dtype_ != DType::kFloat32 && dtype_ != DType::kFloat16 && dtype_ != DType::kBFloat16) {
       return InvalidArgument("engines are float32, float16 or bfloat16, not {}", config_.dtype);
+    }
+    if (options_.device == "cuda" && dtype_ == DType::kFloat32) {
+      return InvalidArgument(
+          "engines for the GPU are float16 or bfloat16, this checkpoint is float32; name one with "
+          "--dtype or --gemm_plugin, or use --device cpu");
     }
     std::string kv = options_.kv_dtype;
     if (kv == "auto") kv = config_.quantization.kv_cache_quant_algo.empty() ? config_.dtype : "fp8";
@@ -113,6 +131,10 @@ class Build {
         kv_dtype_ != DType::kBFloat16) {
       return Unimplemented("a KV cache of {} does not exist yet; use float32, float16 or bfloat16",
                            kv);
+    }
+    if (options_.device == "cuda" && kv_dtype_ != dtype_) {
+      return Unimplemented("a KV cache of {} for a GPU engine of {} does not exist yet", kv,
+                           config_.dtype);
     }
     config_.kv_dtype = kv;
     return OkStatus();
@@ -170,15 +192,17 @@ class Build {
     config.mapping.rank = rank;
     TRIREME_ASSIGN_OR_RETURN(Network network, family_->BuildNetwork(config));
     if (options_.visualize_network) TRIREME_RETURN_IF_ERROR(Visualize(network, rank, "before"));
-    for (const graph::Pass& pass :
-         options_.run_passes ? graph::AllPasses() : graph::LoweringPasses()) {
+    for (const graph::Pass& pass : !options_.run_passes        ? graph::LoweringPasses()
+                                   : options_.device == "cuda" ? graph::CudaPasses()
+                                                               : graph::AllPasses()) {
       pass.run(network);
       TRIREME_RETURN_IF_ERROR(network.Validate().WithContext(pass.name));
     }
     if (options_.visualize_network) TRIREME_RETURN_IF_ERROR(Visualize(network, rank, "after"));
     TRIREME_ASSIGN_OR_RETURN(compile::Lowered lowered,
                              compile::LowerNetwork(network, config,
-                                                   {.dtype = dtype_,
+                                                   {.device = options_.device,
+                                                    .dtype = dtype_,
                                                     .kv_dtype = kv_dtype_,
                                                     .synthetic = options_.checkpoint_dir.empty()}));
     std::unique_ptr<TensorSource> checkpoint;
@@ -188,9 +212,7 @@ class Build {
       // Before tactics are timed: a wrong file costs no time.
       TRIREME_RETURN_IF_ERROR(compile::CheckSources(lowered, *checkpoint));
     }
-    TRIREME_RETURN_IF_ERROR(compile::ChooseTactics(
-        lowered.plan, {.time = options_.time_tactics, .force = options_.force_tactic}, context_,
-        cache_, [&](int64_t done, int64_t total) { Report("timing tactics", rank, done, total); }));
+    TRIREME_RETURN_IF_ERROR(ChooseTactics(lowered.plan, rank));
     TRIREME_RETURN_IF_ERROR(plan::ValidatePlan(lowered.plan));
     if (options_.dry_run) return OkStatus();
 
@@ -198,6 +220,19 @@ class Build {
         (fs::path(options_.output_dir) / fmt::format("rank{}.engine", rank)).string(),
         compile::EngineConfigJson(config, options_, limits_), lowered, checkpoint.get(), pool_,
         [&](int64_t done, int64_t total) { Report("packing weights", rank, done, total); });
+  }
+
+  Status ChooseTactics(plan::Plan& plan, int rank) {
+    const compile::TacticOptions tactics{.time = options_.time_tactics,
+                                         .force = options_.force_tactic};
+#ifdef TRIREME_HAS_CUDA
+    if (plan.device == "cuda") {
+      return compile::ChooseCudaTactics(plan, tactics, limits_.max_num_tokens);
+    }
+#endif
+    return compile::ChooseTactics(
+        plan, tactics, context_, cache_,
+        [&](int64_t done, int64_t total) { Report("timing tactics", rank, done, total); });
   }
 
   const BuildOptions& options_;

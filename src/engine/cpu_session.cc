@@ -1,30 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/cpu_session.h"
 
-#include <algorithm>
 #include <cstring>
 
 #include "base/log.h"
 #include "base/memory_info.h"
 #include "base/status.h"
+#include "engine/session_setup.h"
 
 namespace trireme::engine {
-namespace {
-
-// What the weights of one decode step read: everything but the embedding table, of which a token
-// reads one row.
-int64_t BytesReadPerStep(const plan::Plan& plan) {
-  int64_t bytes = 0;
-  for (const plan::Launch& launch : plan.launches) {
-    if (launch.kind == OpKind::kEmbedding || launch.kind == OpKind::kPositionEmbedding) continue;
-    for (int weight : launch.weights) bytes += plan.weights[weight].num_bytes;
-  }
-  return bytes;
-}
-
-int Override(int given, int fallback) { return given > 0 ? given : fallback; }
-
-}  // namespace
 
 CpuSession::CpuSession(LoadedEngine engine, const SessionOptions& options)
     : engine_(std::move(engine)),
@@ -40,9 +24,7 @@ StatusOr<std::unique_ptr<Session>> CpuSession::Load(LoadedEngine engine,
 }
 
 Status CpuSession::Initialise(const SessionOptions& options) {
-  limits_.max_batch_size = Override(options.limits.max_batch_size, engine_.max_batch_size);
-  limits_.max_num_tokens = Override(options.limits.max_num_tokens, engine_.max_num_tokens);
-  limits_.max_seq_len = Override(options.limits.max_seq_len, engine_.max_seq_len);
+  limits_ = ResolveLimits(engine_, options);
   const plan::Plan& plan = engine_.plan;
   kv_layout_ = {plan.kv_dtype, plan.num_layers, plan.num_kv_heads, plan.head_dim,
                 engine_.tokens_per_block};
@@ -88,33 +70,9 @@ Status CpuSession::Initialise(const SessionOptions& options) {
 }
 
 Status CpuSession::AllocateKvCache(const KvCacheConfig& config) {
-  const double fraction = config.free_memory_fraction;
-  if (!(fraction > 0.0 && fraction < 1.0)) {
-    return InvalidArgument(
-        "kv_cache_free_gpu_mem_fraction is {}; it must lie strictly between 0 and 1, because what "
-        "runs beside the cache needs memory too",
-        fraction);
-  }
-  const int64_t block_bytes = kv_layout_.block_bytes();
-  // Block 0 takes the writes of padding rows and is never handed out.
-  const int64_t useful = int64_t{limits_.max_batch_size} * max_blocks_per_seq_;
-  int64_t blocks = std::min<int64_t>(
-      useful, static_cast<int64_t>(fraction * static_cast<double>(AvailableMemoryBytes()) /
-                                   static_cast<double>(block_bytes)));
-  if (config.max_tokens > 0) {
-    const int64_t wanted =
-        (int64_t{config.max_tokens} + kv_layout_.block_size - 1) / kv_layout_.block_size;
-    blocks = std::min(blocks, wanted);
-  }
-  if (blocks < 1) {
-    return ResourceExhausted(
-        "no memory for the KV cache: one block takes {} bytes, {} bytes are free and fraction {} "
-        "of "
-        "them may be used",
-        block_bytes, AvailableMemoryBytes(), fraction);
-  }
-  num_kv_blocks_ = static_cast<int>(blocks + 1);
-  kv_pool_ = AlignedBuffer(block_bytes * num_kv_blocks_);
+  TRIREME_ASSIGN_OR_RETURN(num_kv_blocks_,
+                           NumKvBlocks(config, kv_layout_, limits_, AvailableMemoryBytes()));
+  kv_pool_ = AlignedBuffer(kv_layout_.block_bytes() * num_kv_blocks_);
   kv_pool_.UseHugePages();
   return OkStatus();
 }
@@ -149,29 +107,7 @@ void CpuSession::ApplyBlockChanges(const StepInput& input) {
   }
 }
 
-Status CpuSession::CheckRow(const StepRow& row) const {
-  const int query_len = row.tokens.empty() ? 1 : static_cast<int>(row.tokens.size());
-  if (row.slot < 0 || row.slot >= limits_.max_batch_size) {
-    return Internal("step: slot {} of {}", row.slot, limits_.max_batch_size);
-  }
-  if (row.context_len < 0 || row.context_len + query_len > limits_.max_seq_len) {
-    return Internal("step: slot {} would reach {} tokens, at most {} fit", row.slot,
-                    row.context_len + query_len, limits_.max_seq_len);
-  }
-  if (static_cast<int>(token_ids_.size()) + query_len > limits_.max_num_tokens) {
-    return Internal("step: more than {} tokens", limits_.max_num_tokens);
-  }
-  for (TokenId token : row.tokens) {
-    if (token < 0 || token >= engine_.model.vocab_size) {
-      return Internal("step: token {} is not in a vocabulary of {}", token,
-                      engine_.model.vocab_size);
-    }
-  }
-  return OkStatus();
-}
-
-Status CpuSession::PackRow(const StepRow& row) {
-  TRIREME_RETURN_IF_ERROR(CheckRow(row));
+void CpuSession::PackRow(const StepRow& row) {
   Slot& slot = slots_[static_cast<size_t>(row.slot)];
   const int first = static_cast<int>(token_ids_.size());
   if (row.tokens.empty()) {
@@ -194,13 +130,10 @@ Status CpuSession::PackRow(const StepRow& row) {
   for (int i = query_len - wanted; i < query_len; ++i) logit_rows_.push_back(first + i);
   row_logits_.push_back({begin, wanted});
   slot.logit_row = wanted > 0 ? begin + wanted - 1 : -1;
-  return OkStatus();
 }
 
 Status CpuSession::Forward(const StepInput& input) {
-  if (input.rows.size() > slots_.size()) {
-    return Internal("step: {} rows for {} slots", input.rows.size(), slots_.size());
-  }
+  TRIREME_RETURN_IF_ERROR(CheckStep(input, limits_, engine_.model.vocab_size));
   if (engine_thread_ != std::this_thread::get_id()) {
     engine_thread_ = std::this_thread::get_id();
     pool_.PinCaller();
@@ -213,7 +146,7 @@ Status CpuSession::Forward(const StepInput& input) {
   block_tables_.clear();
   logit_rows_.clear();
   row_logits_.clear();
-  for (const StepRow& row : input.rows) TRIREME_RETURN_IF_ERROR(PackRow(row));
+  for (const StepRow& row : input.rows) PackRow(row);
   StepFrame frame;
   frame.step.num_tokens = static_cast<int>(token_ids_.size());
   frame.step.num_seqs = static_cast<int>(input.rows.size());

@@ -51,8 +51,7 @@ class CpuSession : public Session {
   Status Initialise(const SessionOptions& options);
   Status AllocateKvCache(const KvCacheConfig& config);
   void ApplyBlockChanges(const StepInput& input);
-  Status PackRow(const StepRow& row);
-  Status CheckRow(const StepRow& row) const;
+  void PackRow(const StepRow& row);
 
   LoadedEngine engine_;
   ThreadPool pool_;

@@ -83,6 +83,7 @@ struct SessionOptions {
   KvCacheConfig kv_cache;
   int num_threads = 0;
   bool reference_backend = false;
+  bool cuda_graphs = true;  // decode steps are replayed from captured graphs
 };
 
 class Session {
@@ -96,6 +97,10 @@ class Session {
   virtual const KvLayout& kv_layout() const = 0;
   virtual int num_kv_blocks() const = 0;
   virtual int max_blocks_per_seq() const = 0;
+
+  // Steps that may be submitted before the oldest is awaited: 2 where the device runs behind the
+  // host.
+  virtual int max_steps_in_flight() const { return 1; }
 
   // Begins a request in a slot, forgetting what was there.
   virtual void ResetSlot(int slot, const SlotRequest& request) = 0;

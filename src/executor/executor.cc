@@ -22,8 +22,10 @@ StatusOr<std::unique_ptr<Executor>> Executor::Create(const std::string& engine_p
                                                      .max_seq_len = config.max_seq_len},
                                           .kv_cache = config.kv_cache,
                                           .num_threads = config.num_threads,
-                                          .reference_backend = config.reference_backend}));
-  return executor::ExecutorImpl::Create(std::move(session), config);
+                                          .reference_backend = config.reference_backend,
+                                          .cuda_graphs = config.cuda_graphs}));
+  const int max_steps_in_flight = config.overlap_steps ? session->max_steps_in_flight() : 1;
+  return executor::ExecutorImpl::Create(std::move(session), config, max_steps_in_flight);
 }
 
 }  // namespace trireme

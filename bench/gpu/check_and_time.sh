@@ -1,0 +1,76 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# On a GPU machine: tests first, then the speed of an 8B model, in one call. Needs only the programs,
+# which may have been built elsewhere, and this checkout.
+#   bench/gpu/check_and_time.sh PROGRAMS OUT [PART ...]
+# PROGRAMS: folder with trireme, gpu_test and cuda_golden_test. OUT: folder for the results; one JSON,
+# OUT/gpu.json, gathers them. PART: tests goldens latency throughput (default: all).
+set -uo pipefail
+cd "$(dirname "$0")/../.."
+programs=$1 out=$2
+shift 2
+parts=${*:-tests goldens latency throughput}
+mkdir -p "$out"
+failed=0
+
+wants() { [[ " $parts " == *" $1 "* ]]; }
+
+# Runs a gtest program; prints what failed and the count.
+run_tests() {
+  local name=$1
+  shift
+  timeout 100 "$@" --gtest_brief=1 --gtest_output="json:$out/$name.json" >"$out/$name.log" 2>&1 || failed=1
+  grep -E "^\[  (FAILED|PASSED|SKIPPED)|Failure$" "$out/$name.log" | sort | uniq -c | head -40
+}
+
+nvidia-smi --query-gpu=name,driver_version,clocks.sm,clocks.mem,power.limit --format=csv,noheader |
+  tee "$out/gpu.txt"
+"$programs/trireme" --version | tail -1
+if wants tests; then run_tests gpu_test "$programs/gpu_test"; fi
+if wants goldens; then run_tests goldens "$programs/cuda_golden_test"; fi
+
+engine=$(mktemp -d)
+trap 'rm -rf "$engine"' EXIT
+if wants latency || wants throughput; then
+  "$programs/trireme" build --model_config bench/gpu/configs/llama-3.1-8b.json --output_dir "$engine" \
+    --device cuda --gemm_plugin bfloat16 --max_batch_size 256 --max_seq_len 8192 \
+    --max_num_tokens 8192 --log_level warning || exit 1
+fi
+
+# bench NAME MODE FLAG...: leaves OUT/NAME.json.
+bench() {
+  local name=$1 mode=$2
+  shift 2
+  timeout 120 "$programs/trireme" bench "$mode" --engine_dir "$engine" --log_level info \
+    --output_json "$out/$name.json" "$@" >/dev/null 2>"$out/$name.log" ||
+    { failed=1; echo "$name failed:"; tail -3 "$out/$name.log"; }
+}
+
+if wants latency; then
+  bench latency_bf16 latency --input_len 128 --output_len 512 --num_runs 3 --warm_up 1
+fi
+if wants throughput; then
+  bench throughput_bf16_128_128 throughput --input_len 128 --output_len 128 --num_requests 768 \
+    --warm_up 8
+fi
+
+python3 - "$out" <<'PYTHON'
+import json, pathlib, sys
+out = pathlib.Path(sys.argv[1])
+result = {"gpu": (out / "gpu.txt").read_text().strip()}
+for path in sorted(out.glob("*.json")):
+    data = json.loads(path.read_text())
+    if "testsuites" in data:
+        result[path.stem] = {key: data[key] for key in ("tests", "failures", "disabled", "time")}
+    elif path.stem != "gpu":
+        result[path.stem] = data
+(out / "gpu.json").write_text(json.dumps(result, indent=1) + "\n")
+for name, data in result.items():
+    if isinstance(data, dict) and "benchmark" in data:
+        keys = ("decode_tokens_per_s", "prefill_tokens_per_s", "weights_gb_per_s", "output_tokens_per_s")
+        print(name, {key: round(data[key], 1) for key in keys if key in data},
+              "ttft_ms", round(data["time_to_first_token_ms"]["p50"], 2))
+    else:
+        print(name, data)
+PYTHON
+exit $failed
