@@ -11,13 +11,14 @@ set(ZLIB_USE_STATIC_LIBS ${TRIREME_ONE_FILE})
 find_package(ZLIB REQUIRED)
 
 add_library(trireme_fmt INTERFACE)
-target_link_libraries(trireme_fmt INTERFACE fmt::fmt-header-only)
+get_target_property(fmt_includes fmt::fmt-header-only INTERFACE_INCLUDE_DIRECTORIES)
+target_include_directories(trireme_fmt SYSTEM INTERFACE ${fmt_includes})
 add_library(trireme_spdlog INTERFACE)
 # Not spdlog::spdlog_header_only: that one links the shared libfmt.
 get_target_property(spdlog_includes spdlog::spdlog_header_only INTERFACE_INCLUDE_DIRECTORIES)
 target_include_directories(trireme_spdlog SYSTEM INTERFACE ${spdlog_includes})
 target_compile_definitions(trireme_spdlog INTERFACE SPDLOG_FMT_EXTERNAL)
-target_link_libraries(trireme_spdlog INTERFACE fmt::fmt-header-only)
+target_link_libraries(trireme_spdlog INTERFACE trireme_fmt)
 
 add_library(trireme_pcre2 INTERFACE)
 find_path(PCRE2_INCLUDE_DIR pcre2.h REQUIRED)

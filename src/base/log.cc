@@ -2,10 +2,12 @@
 #include "base/log.h"
 
 #include <spdlog/sinks/stdout_color_sinks.h>
+#include <spdlog/spdlog.h>
 
 #include <memory>
 
 namespace trireme {
+namespace {
 
 spdlog::logger& Logger() {
   // Leaked: threads may log while static objects are destroyed.
@@ -17,6 +19,24 @@ spdlog::logger& Logger() {
     return made;
   }();
   return *logger;
+}
+
+spdlog::level::level_enum LevelOf(LogLevel level) {
+  switch (level) {
+    case LogLevel::kDebug: return spdlog::level::debug;
+    case LogLevel::kInfo: return spdlog::level::info;
+    case LogLevel::kWarning: return spdlog::level::warn;
+    case LogLevel::kError: break;
+  }
+  return spdlog::level::err;
+}
+
+}  // namespace
+
+bool LogEnabled(LogLevel level) { return Logger().should_log(LevelOf(level)); }
+
+void WriteLogLine(LogLevel level, std::string_view line) {
+  Logger().log(LevelOf(level), spdlog::string_view_t(line.data(), line.size()));
 }
 
 Status SetLogLevel(std::string_view level) {
