@@ -1,167 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Golden checkpoints through convert, build and run, against the reference framework's logits and
 // greedy tokens, in every dtype; and weight-only engines against float32 on the dequantized weights.
-#include <gtest/gtest.h>
+#include "golden_testing.h"
 
-#include <algorithm>
-#include <cmath>
-#include <filesystem>
-#include <nlohmann/json.hpp>
-
-#include "base/log.h"
-#include "base/mapped_file.h"
-#include "convert/convert.h"
 #include "formats/checkpoint.h"
-#include "formats/safetensors.h"
 #include "quantize/weight_only.h"
-#include "trireme/builder.h"
-#include "trireme/executor.h"
 
 namespace trireme {
 namespace {
-
-namespace fs = std::filesystem;
-
-constexpr int kNewTokens = 32;
-
-// A folder of its own for each test, removed at its end.
-class TestFolder {
- public:
-  explicit TestFolder(const std::string& name)
-      : path_(fs::temp_directory_path() / fmt::format("trireme_golden_{}_{}", name, ::getpid())) {
-    fs::create_directories(path_);
-  }
-  ~TestFolder() {
-    std::error_code ignored;
-    fs::remove_all(path_, ignored);
-  }
-  std::string operator/(const std::string& name) const { return (path_ / name).string(); }
-
- private:
-  fs::path path_;
-};
-
-std::string GoldenDir(const std::string& name) {
-  return std::string(TRIREME_SOURCE_DIR) + "/tests/data/golden/" + name;
-}
-
-struct GoldenCase {
-  std::vector<std::vector<TokenId>> prompts;
-  std::vector<std::vector<float>> logits;  // [tokens, vocab] of each prompt
-  std::vector<std::vector<TokenId>> greedy;
-  double std = 0;
-  double rms_error = 0;  // of the reference framework in `dtype`, in units of std
-  double max_error = 0;
-};
-
-GoldenCase LoadGolden(const std::string& name, const std::string& dtype) {
-  GoldenCase golden;
-  // The .bin and the sharded form hold the weights of llama-gqa.
-  const std::string source = name.starts_with("llama-gqa") ? "llama-gqa" : name;
-  auto file = OpenSafetensors(GoldenDir(source) + "/golden.safetensors");
-  EXPECT_TRUE(file.ok()) << file.status().ToString();
-  double sum = 0, squares = 0;
-  int64_t count = 0;
-  for (int i = 0; (*file)->Has(fmt::format("input_ids_{}", i)); ++i) {
-    const auto ids = [&](const std::string& key) {
-      const TensorView view = (*file)->Get(fmt::format("{}_{}", key, i)).value();
-      return std::vector<TokenId>(view.as<int32_t>(),
-                                  view.as<int32_t>() + view.shape.num_elements());
-    };
-    golden.prompts.push_back(ids("input_ids"));
-    golden.greedy.push_back(ids("greedy"));
-    golden.logits.push_back(ToFloats((*file)->Get(fmt::format("logits_{}", i)).value()));
-    for (float x : golden.logits.back()) sum += x, squares += double{x} * x, ++count;
-  }
-  golden.std = std::sqrt(squares / count - (sum / count) * (sum / count));
-  const auto manifest = nlohmann::json::parse(ReadFile(GoldenDir("MANIFEST.json")).value());
-  if (dtype != "float32") {
-    const auto& error = manifest["cases"][source]["framework_error"][dtype];
-    golden.rms_error = error[0];
-    golden.max_error = error[1];
-  }
-  return golden;
-}
-
-struct RunResult {
-  std::vector<std::vector<TokenId>> tokens;
-  std::vector<std::vector<float>> context_logits;
-  std::vector<std::vector<float>> generation_logits;
-};
-
-RunResult RunEngine(const std::string& engine, const std::vector<std::vector<TokenId>>& prompts,
-                    const ExecutorConfig& config = {}) {
-  RunResult result;
-  auto executor = Executor::Create(engine, config);
-  EXPECT_TRUE(executor.ok()) << executor.status().ToString();
-  if (!executor.ok()) return result;
-  std::vector<RequestId> ids;
-  for (const auto& prompt : prompts) {
-    Request request;
-    request.prompt = prompt;
-    request.max_tokens = kNewTokens;
-    request.output.return_context_logits = true;
-    request.output.return_generation_logits = true;
-    ids.push_back((*executor)->Enqueue(std::move(request)).value());
-  }
-  for (RequestId id : ids) {
-    result.tokens.emplace_back();
-    result.context_logits.emplace_back();
-    result.generation_logits.emplace_back();
-    for (bool final = false; !final;) {
-      for (Response& response : (*executor)->AwaitResponses(id)) {
-        EXPECT_TRUE(response.error.ok()) << response.error.ToString();
-        final = response.is_final;
-        const auto append = [](auto& to, const auto& from) {
-          to.insert(to.end(), from.begin(), from.end());
-        };
-        append(result.tokens.back(), response.tokens);
-        append(result.context_logits.back(), response.context_logits);
-        append(result.generation_logits.back(), response.generation_logits);
-      }
-    }
-  }
-  return result;
-}
-
-struct Error {
-  double rms = 0;
-  double max = 0;
-};
-
-// Differences of all logits in units of `std`.
-Error Compare(const std::vector<std::vector<float>>& got,
-              const std::vector<std::vector<float>>& want, double std) {
-  Error error;
-  int64_t count = 0;
-  for (size_t i = 0; i < want.size(); ++i) {
-    EXPECT_EQ(got[i].size(), want[i].size());
-    if (got[i].size() != want[i].size()) return {1e9, 1e9};
-    for (size_t j = 0; j < want[i].size(); ++j) {
-      const double difference = (double{got[i][j]} - want[i][j]) / std;
-      // A NaN fails every comparison below, so it must not vanish in a maximum.
-      if (std::isnan(difference)) return {1e9, 1e9};
-      error.rms += difference * difference;
-      error.max = std::max(error.max, std::fabs(difference));
-      ++count;
-    }
-  }
-  error.rms = std::sqrt(error.rms / static_cast<double>(count));
-  return error;
-}
-
-Status ConvertAndBuild(const std::string& model, const TestFolder& folder,
-                       convert::ConvertOptions convert_options, BuildOptions build_options) {
-  convert_options.model_dir = model;
-  convert_options.output_dir = folder / "checkpoint";
-  Status status = convert::Convert(convert_options, {});
-  if (!status.ok()) return status;
-  build_options.checkpoint_dir = folder / "checkpoint";
-  build_options.output_dir = folder / "engine";
-  build_options.limits.max_batch_size = 8;
-  build_options.time_tactics = false;
-  return BuildEngine(build_options, {});
-}
 
 class GoldenTest : public testing::TestWithParam<std::tuple<std::string, std::string>> {};
 
@@ -175,7 +21,7 @@ TEST_P(GoldenTest, LogitsAndGreedyTokens) {
   const Status status = ConvertAndBuild(GoldenDir(name), folder, convert_options, {});
   ASSERT_TRUE(status.ok()) << status.ToString();
   const RunResult run = RunEngine(folder / "engine", golden.prompts);
-  const Error error = Compare(run.context_logits, golden.logits, golden.std);
+  const LogitError error = Compare(run.context_logits, golden.logits, golden.std);
   RecordProperty("rms", std::to_string(error.rms));
   RecordProperty("max", std::to_string(error.max));
   if (dtype == "float32") {
@@ -203,7 +49,9 @@ TEST_P(GoldenTest, LogitsAndGreedyTokens) {
 INSTANTIATE_TEST_SUITE_P(
     All, GoldenTest,
     testing::Combine(testing::Values("llama-gqa", "llama-mha-tied", "llama31-rope", "llama-headdim",
-                                     "qwen2", "qwen2-tied", "llama-gqa-bin", "llama-gqa-sharded"),
+                                     "qwen2", "qwen2-tied", "llama-gqa-bin", "llama-gqa-sharded",
+                                     "qwen3", "mistral-swa", "phi3", "glm4-hf", "chatglm3", "gpt2",
+                                     "gptj", "bloom", "gemma2"),
                      testing::Values("float32", "bfloat16", "float16")),
     [](const auto& info) {
       std::string name = std::get<0>(info.param) + "_" + std::get<1>(info.param);
@@ -276,7 +124,7 @@ TEST_P(WeightOnlyTest, CloseToFloat32OnTheDequantizedWeights) {
   status = BuildEngine(build_options, {});
   ASSERT_TRUE(status.ok()) << status.ToString();
   const RunResult exact = RunEngine(folder / "exact", golden.prompts);
-  const Error error = Compare(quantized.context_logits, exact.context_logits, golden.std);
+  const LogitError error = Compare(quantized.context_logits, exact.context_logits, golden.std);
   RecordProperty("rms", std::to_string(error.rms));
   EXPECT_LE(error.rms, 1e-2);
 }
@@ -285,7 +133,12 @@ INSTANTIATE_TEST_SUITE_P(
     All, WeightOnlyTest,
     testing::Values(QuantCase{"llama-gqa", "int8", 0}, QuantCase{"llama-gqa", "int4", 0},
                     QuantCase{"llama-gqa", "int4", 128}, QuantCase{"llama-gqa", "int4", 32},
-                    QuantCase{"qwen2", "int8", 0}, QuantCase{"qwen2", "int4", 128}),
+                    QuantCase{"qwen2", "int8", 0}, QuantCase{"qwen2", "int4", 128},
+                    QuantCase{"qwen3", "int8", 0}, QuantCase{"mistral-swa", "int4", 32},
+                    QuantCase{"phi3", "int4", 32}, QuantCase{"glm4-hf", "int8", 0},
+                    QuantCase{"chatglm3", "int8", 0}, QuantCase{"gpt2", "int8", 0},
+                    QuantCase{"gptj", "int4", 32}, QuantCase{"bloom", "int8", 0},
+                    QuantCase{"gemma2", "int4", 32}),
     [](const auto& info) {
       std::string name = info.param.name + "_" + info.param.precision + "_g" +
                          std::to_string(info.param.group_size);
@@ -295,7 +148,8 @@ INSTANTIATE_TEST_SUITE_P(
 
 // The passes keep the meaning: the network as written against the network after its passes.
 TEST(PassesTest, SameLogitsWithAndWithout) {
-  for (const std::string name : {"llama-gqa", "qwen2"}) {
+  for (const std::string name :
+       {"llama-gqa", "qwen2", "qwen3", "gptj", "bloom", "gpt2", "gemma2"}) {
     const GoldenCase golden = LoadGolden(name, "float32");
     std::vector<std::vector<std::vector<float>>> logits;
     for (bool run_passes : {false, true}) {
@@ -337,7 +191,7 @@ TEST(BuildTest, EngineDTypeIsFree) {
 
 // A program without models, graph and compile runs engines of every dtype and family.
 TEST(RuntimeOnlyTest, RunsEveryEngine) {
-  for (const std::string name : {"llama-gqa", "qwen2"}) {
+  for (const std::string name : {"llama-gqa", "qwen2", "bloom", "gemma2"}) {
     for (const std::string precision : {"", "int8", "int4"}) {
       TestFolder folder("runtime" + name + precision);
       convert::ConvertOptions convert_options;

@@ -58,15 +58,20 @@ enum class TensorSplit {
 struct TensorRule {
   std::string name;
   std::vector<std::string> sources;  // published names
-  // Taken when the first of `sources` is absent: the tied embedding for a missing lm_head.
-  std::vector<std::string> fallback_sources;
+  // Tried in order when the first of `sources` is absent: other published names of the same tensors,
+  // or the tied embedding for a missing lm_head.
+  std::vector<std::vector<std::string>> alternatives;
   TensorSplit split = TensorSplit::kNone;
   bool transpose = false;    // published as [in, out]
   bool quantizable = false;  // weight of a linear layer
   bool optional = false;     // absent in some publications: then not written
-  int layer = -1;            // global layer index; the name holds it, convert renumbers per stage
-  // Applied to the stacked tensor as float32 [rows, columns] before it is cut: reorderings and
-  // normalisations that only this family needs.
+  // The stacked sources hold several tensors of equally many rows; this one is number `part` of
+  // them (gate and up published as one).
+  int part = 0;
+  int num_parts = 1;
+  int layer = -1;  // global layer index; the name holds it, convert renumbers per stage
+  // Applied to the tensor as float32 [rows, columns] before it is cut for the ranks: reorderings
+  // and normalisations that only this family needs. Biases have one column.
   std::function<void(std::span<float> values, int64_t rows, int64_t columns)> edit;
 };
 

@@ -179,8 +179,8 @@ class Converter {
  private:
   const std::vector<std::string>* SourcesOf(const TensorRule& rule) const {
     if (source_->Has(rule.sources.front())) return &rule.sources;
-    if (!rule.fallback_sources.empty() && source_->Has(rule.fallback_sources.front())) {
-      return &rule.fallback_sources;
+    for (const std::vector<std::string>& sources : rule.alternatives) {
+      if (source_->Has(sources.front())) return &sources;
     }
     return rule.optional ? nullptr : &rule.sources;
   }
@@ -221,6 +221,11 @@ class Converter {
         whole[0] += shape[0];
       }
     }
+    if (whole[0] % rule.num_parts != 0) {
+      return InvalidArgument("the published tensors have {} rows, which do not make {} equal parts",
+                             whole[0], rule.num_parts);
+    }
+    whole[0] /= rule.num_parts;
     return CheckedShape(rule, config_, whole);
   }
 

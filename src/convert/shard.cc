@@ -189,15 +189,19 @@ StatusOr<HostTensor> MakeSlice(const TensorRule& rule, const std::vector<TensorV
   // A transposed or edited tensor goes through one float32 copy; the others are read in place.
   std::vector<float> edited;
   std::vector<TensorView> stack = parts;
+  int64_t first_row = rule.part * whole[0];
   if (rule.transpose || rule.edit) {
-    edited.resize(static_cast<size_t>(whole.num_elements()));
+    edited.resize(static_cast<size_t>(rule.num_parts * whole.num_elements()));
     float* target = edited.data();
     for (const TensorView& part : parts) {
       PartToFloats(part, rule.transpose, target);
       target += part.shape.num_elements();
     }
-    if (rule.edit) rule.edit(edited, whole[0], columns);
-    stack = {{DType::kFloat32, whole, reinterpret_cast<const std::byte*>(edited.data())}};
+    const std::span<float> own = std::span(edited).subspan(
+        static_cast<size_t>(first_row * columns), static_cast<size_t>(whole.num_elements()));
+    if (rule.edit) rule.edit(own, whole[0], columns);
+    stack = {{DType::kFloat32, whole, reinterpret_cast<const std::byte*>(own.data())}};
+    first_row = 0;
   }
   HostTensor result(dtype, slice.shape);
   std::byte* to = result.bytes().data();
@@ -205,7 +209,7 @@ StatusOr<HostTensor> MakeSlice(const TensorRule& rule, const std::vector<TensorV
   const StackReader reader(stack, columns);
   for (const RowRange& range : slice.rows) {
     for (int64_t row = range.begin; row < range.end; ++row) {
-      if (row < whole[0]) reader.CopyRow(row, slice.column_begin, count, dtype, to);
+      if (row < whole[0]) reader.CopyRow(first_row + row, slice.column_begin, count, dtype, to);
       to += DTypeBytes(dtype, count);
     }
   }

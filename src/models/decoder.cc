@@ -2,8 +2,10 @@
 #include "models/decoder.h"
 
 #include <algorithm>
+#include <charconv>
 
 #include "base/status.h"
+#include "models/decoder_builder.h"
 
 namespace trireme::models {
 namespace {
@@ -20,12 +22,6 @@ StatusOr<int> RequiredSize(const HfConfigView& hf, HfConfigView::Keys keys) {
   return static_cast<int>(*value);
 }
 
-StatusOr<int> OptionalSize(const HfConfigView& hf, HfConfigView::Keys keys, int fallback) {
-  TRIREME_ASSIGN_OR_RETURN(const std::optional<int64_t> value, hf.Int(keys));
-  if (!value) return fallback;
-  return RequiredSize(hf, keys);
-}
-
 Status CheckHeads(const ModelConfig& config) {
   if (config.num_attention_heads % config.num_key_value_heads != 0) {
     return InvalidArgument("config.json: {} attention heads are not a multiple of {} KV heads",
@@ -39,10 +35,18 @@ Status CheckHeads(const ModelConfig& config) {
 
 }  // namespace
 
+StatusOr<int> OptionalSize(const HfConfigView& hf, HfConfigView::Keys keys, int fallback) {
+  TRIREME_ASSIGN_OR_RETURN(const std::optional<int64_t> value, hf.Int(keys));
+  if (!value) return fallback;
+  return RequiredSize(hf, keys);
+}
+
 StatusOr<ModelConfig> CommonConfigFromHf(const HfConfigView& hf) {
   ModelConfig config;
-  TRIREME_ASSIGN_OR_RETURN(config.vocab_size, RequiredSize(hf, {"vocab_size"}));
-  TRIREME_ASSIGN_OR_RETURN(config.hidden_size, RequiredSize(hf, {"hidden_size", "n_embd"}));
+  TRIREME_ASSIGN_OR_RETURN(config.vocab_size,
+                           RequiredSize(hf, {"padded_vocab_size", "vocab_size"}));
+  TRIREME_ASSIGN_OR_RETURN(config.hidden_size,
+                           RequiredSize(hf, {"hidden_size", "n_embd", "n_embed"}));
   TRIREME_ASSIGN_OR_RETURN(config.num_hidden_layers,
                            RequiredSize(hf, {"num_hidden_layers", "n_layer", "num_layers"}));
   TRIREME_ASSIGN_OR_RETURN(config.num_attention_heads,
@@ -50,12 +54,14 @@ StatusOr<ModelConfig> CommonConfigFromHf(const HfConfigView& hf) {
   TRIREME_ASSIGN_OR_RETURN(config.num_key_value_heads,
                            OptionalSize(hf, {"num_key_value_heads"}, config.num_attention_heads));
   const int even_share = config.hidden_size / config.num_attention_heads;
-  TRIREME_ASSIGN_OR_RETURN(const std::optional<int64_t> head_dim, hf.Int({"head_dim"}));
+  TRIREME_ASSIGN_OR_RETURN(const std::optional<int64_t> head_dim,
+                           hf.Int({"head_dim", "kv_channels"}));
   if (!head_dim && config.hidden_size % config.num_attention_heads != 0) {
     return InvalidArgument("config.json: hidden_size {} is not a multiple of {} attention heads",
                            config.hidden_size, config.num_attention_heads);
   }
-  TRIREME_ASSIGN_OR_RETURN(config.head_size, OptionalSize(hf, {"head_dim"}, even_share));
+  TRIREME_ASSIGN_OR_RETURN(config.head_size,
+                           OptionalSize(hf, {"head_dim", "kv_channels"}, even_share));
   TRIREME_ASSIGN_OR_RETURN(config.intermediate_size,
                            OptionalSize(hf, {"intermediate_size", "n_inner", "ffn_hidden_size"},
                                         4 * config.hidden_size));
@@ -86,6 +92,44 @@ StatusOr<ModelConfig> CommonConfigFromHf(const HfConfigView& hf) {
   config.share_embedding_table = tied.value_or(false);
   TRIREME_RETURN_IF_ERROR(CheckHeads(config));
   return config;
+}
+
+Status CheckWindow(int64_t window) {
+  if (window > 0 && window <= (int64_t{1} << 30)) return OkStatus();
+  return InvalidArgument("config.json: 'sliding_window' is {}, which is not a count of tokens",
+                         window);
+}
+
+Status ReadUniformWindow(const HfConfigView& hf, ModelConfig& config) {
+  TRIREME_ASSIGN_OR_RETURN(const std::optional<int64_t> window, hf.Int({"sliding_window"}));
+  if (!window) return OkStatus();
+  TRIREME_RETURN_IF_ERROR(CheckWindow(*window));
+  config.attention_window_sizes.assign(static_cast<size_t>(config.num_hidden_layers),
+                                       static_cast<int>(*window));
+  return OkStatus();
+}
+
+Status ReadQwenWindows(const HfConfigView& hf, ModelConfig& config) {
+  TRIREME_ASSIGN_OR_RETURN(const std::optional<bool> windowed, hf.Bool({"use_sliding_window"}));
+  TRIREME_ASSIGN_OR_RETURN(const std::optional<int64_t> window, hf.Int({"sliding_window"}));
+  if (!windowed.value_or(false) || !window) return OkStatus();
+  TRIREME_RETURN_IF_ERROR(CheckWindow(*window));
+  TRIREME_ASSIGN_OR_RETURN(const std::optional<int64_t> first, hf.Int({"max_window_layers"}));
+  for (int layer = 0; layer < config.num_hidden_layers; ++layer) {
+    const bool full = layer < first.value_or(config.num_hidden_layers);
+    config.attention_window_sizes.push_back(full ? 0 : static_cast<int>(*window));
+  }
+  return OkStatus();
+}
+
+StatusOr<double> OwnNumber(const ModelConfig& config, const std::string& key, double fallback) {
+  const auto found = config.extra.find(key);
+  if (found == config.extra.end()) return fallback;
+  const std::string& text = found->second;
+  double value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error == std::errc() && end == text.data() + text.size() && value > 0) return value;
+  return InvalidArgument("'{}' is {}, not a positive number", key, text);
 }
 
 StatusOr<RankShape> ShapeOfRank(const ModelConfig& config) {
@@ -132,116 +176,60 @@ StatusOr<RankShape> ShapeOfRank(const ModelConfig& config) {
 std::string LayerPrefix(int layer) { return fmt::format("transformer.layers.{}.", layer); }
 
 std::vector<TensorRule> LlamaShapedRules(const ModelConfig& config) {
-  std::vector<TensorRule> rules;
-  rules.push_back({.name = "transformer.vocab_embedding.weight",
-                   .sources = {"model.embed_tokens.weight"},
-                   .split = TensorSplit::kEmbedding});
+  RuleList rules;
+  rules.Embedding("vocab_embedding", "model.embed_tokens");
   for (int layer = 0; layer < config.num_hidden_layers; ++layer) {
-    const std::string to = LayerPrefix(layer);
-    const std::string from = fmt::format("model.layers.{}.", layer);
-    const auto add = [&](std::string name, std::vector<std::string> sources, TensorSplit split,
-                         bool quantizable) {
-      for (std::string& source : sources) source = from + source;
-      rules.push_back({.name = to + name,
-                       .sources = std::move(sources),
-                       .split = split,
-                       .quantizable = quantizable,
-                       .layer = layer});
-    };
-    add("input_layernorm.weight", {"input_layernorm.weight"}, TensorSplit::kNone, false);
-    add("attention.qkv.weight",
-        {"self_attn.q_proj.weight", "self_attn.k_proj.weight", "self_attn.v_proj.weight"},
-        TensorSplit::kQkvRows, true);
-    if (config.attn_bias) {
-      add("attention.qkv.bias",
-          {"self_attn.q_proj.bias", "self_attn.k_proj.bias", "self_attn.v_proj.bias"},
-          TensorSplit::kQkvRows, false);
-    }
-    add("attention.dense.weight", {"self_attn.o_proj.weight"}, TensorSplit::kColumns, true);
-    if (config.dense_bias) {
-      add("attention.dense.bias", {"self_attn.o_proj.bias"}, TensorSplit::kNone, false);
-    }
-    add("post_layernorm.weight", {"post_attention_layernorm.weight"}, TensorSplit::kNone, false);
-    // The format crosses the names: fc is the activated branch, gate the plain one.
-    add("mlp.fc.weight", {"mlp.gate_proj.weight"}, TensorSplit::kRows, true);
-    add("mlp.gate.weight", {"mlp.up_proj.weight"}, TensorSplit::kRows, true);
-    add("mlp.proj.weight", {"mlp.down_proj.weight"}, TensorSplit::kColumns, true);
-    if (config.mlp_bias) {
-      add("mlp.fc.bias", {"mlp.gate_proj.bias"}, TensorSplit::kRows, false);
-      add("mlp.gate.bias", {"mlp.up_proj.bias"}, TensorSplit::kRows, false);
-      add("mlp.proj.bias", {"mlp.down_proj.bias"}, TensorSplit::kNone, false);
-    }
+    rules.BeginLayer(layer, fmt::format("model.layers.{}.", layer));
+    rules.Norm("input_layernorm", "input_layernorm");
+    AddSeparateAttention(rules, config);
+    rules.Norm("post_layernorm", "post_attention_layernorm");
+    AddSeparateGatedMlp(rules, config);
   }
-  rules.push_back({.name = "transformer.ln_f.weight", .sources = {"model.norm.weight"}});
-  rules.push_back({.name = "lm_head.weight",
-                   .sources = {"lm_head.weight"},
-                   .fallback_sources = {"model.embed_tokens.weight"},
-                   .split = TensorSplit::kVocabRows,
-                   .quantizable = true});
-  return rules;
+  rules.EndLayers();
+  rules.Norm("ln_f", "model.norm");
+  rules.Head("lm_head", "model.embed_tokens");
+  return rules.Take();
+}
+
+void AddSeparateAttention(RuleList& rules, const ModelConfig& config) {
+  rules.Linear("attention.qkv", {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"},
+               TensorSplit::kQkvRows, {.bias = config.attn_bias});
+  if (config.qk_layernorm) {
+    rules.Norm("attention.q_layernorm", "self_attn.q_norm");
+    rules.Norm("attention.k_layernorm", "self_attn.k_norm");
+  }
+  rules.Linear("attention.dense", {"self_attn.o_proj"}, TensorSplit::kColumns,
+               {.bias = config.dense_bias});
+}
+
+void AddSeparateGatedMlp(RuleList& rules, const ModelConfig& config) {
+  // The format crosses the names: fc is the activated branch, gate the plain one.
+  const RuleOptions options{.bias = config.mlp_bias};
+  rules.Linear("mlp.fc", {"mlp.gate_proj"}, TensorSplit::kRows, options);
+  rules.Linear("mlp.gate", {"mlp.up_proj"}, TensorSplit::kRows, options);
+  rules.Linear("mlp.proj", {"mlp.down_proj"}, TensorSplit::kColumns, options);
+}
+
+void AddFusedGatedMlp(RuleList& rules, const std::string& gate_up, const std::string& down,
+                      bool bias) {
+  rules.Linear("mlp.fc", {gate_up}, TensorSplit::kRows, {.bias = bias, .part = 0, .num_parts = 2});
+  rules.Linear("mlp.gate", {gate_up}, TensorSplit::kRows,
+               {.bias = bias, .part = 1, .num_parts = 2});
+  rules.Linear("mlp.proj", {down}, TensorSplit::kColumns, {.bias = bias});
 }
 
 StatusOr<Network> LlamaShapedNetwork(const ModelConfig& config) {
-  TRIREME_ASSIGN_OR_RETURN(const RankShape shape, ShapeOfRank(config));
-  if (config.mapping.pp_size > 1) {
-    return Unimplemented(
-        "engines of pp_size {} are not built yet; convert writes their checkpoints",
-        config.mapping.pp_size);
-  }
-  TRIREME_ASSIGN_OR_RETURN(const ActivationKind act, ParseActivation(config.hidden_act));
-  const bool parallel = config.mapping.tp_size > 1;
-  if (parallel && config.use_parallel_embedding) {
-    return Unimplemented("engines with a parallel embedding are not built yet");
-  }
-  Network net;
-  const auto row_parallel = [&](Value x) { return parallel ? net.AllReduce(x) : x; };
-  const auto norm = [&](Value x, std::string name) {
-    return net.RmsNorm(x, {.name = std::move(name), .epsilon = config.norm_epsilon});
-  };
-
-  Value hidden = net.Embedding({.name = "transformer.vocab_embedding",
-                                .vocab_size = shape.embedding_vocab,
-                                .width = shape.embedding_width});
-  for (int layer = 0; layer < shape.num_layers; ++layer) {
+  TRIREME_ASSIGN_OR_RETURN(DecoderBuilder build, DecoderBuilder::Create(config));
+  Network& net = build.network();
+  Value hidden = build.Embedding();
+  for (int layer = 0; layer < build.num_layers(); ++layer) {
     const std::string prefix = LayerPrefix(layer);
-    const int64_t qkv_width = int64_t{shape.num_heads + 2 * shape.num_kv_heads} * config.head_size;
-    const Value qkv = net.Linear(
-        norm(hidden, prefix + "input_layernorm"),
-        {.name = prefix + "attention.qkv", .out_features = qkv_width, .bias = config.attn_bias});
-    const size_t index = static_cast<size_t>(shape.first_layer + layer);
-    const Value context = net.Attention(
-        qkv, {.name = prefix + "attention",
-              .layer = layer,
-              .num_heads = shape.num_heads,
-              .num_kv_heads = shape.num_kv_heads,
-              .head_dim = config.head_size,
-              .window = index < config.attention_window_sizes.size()
-                            ? config.attention_window_sizes[index]
-                            : 0,
-              .rotary = {.kind = RotaryKind::kNeox,
-                         .dim = static_cast<int>(config.head_size * config.rotary_pct),
-                         .base = config.rotary_base,
-                         .scaling = config.rotary_scaling,
-                         .max_position_embeddings = config.max_position_embeddings}});
-    hidden = net.Add(hidden, row_parallel(net.Linear(context, {.name = prefix + "attention.dense",
-                                                               .out_features = config.hidden_size,
-                                                               .bias = config.dense_bias})));
-    const Value x = norm(hidden, prefix + "post_layernorm");
-    const Value activated = net.Linear(x, {.name = prefix + "mlp.fc",
-                                           .out_features = shape.intermediate_size,
-                                           .bias = config.mlp_bias});
-    const Value plain = net.Linear(x, {.name = prefix + "mlp.gate",
-                                       .out_features = shape.intermediate_size,
-                                       .bias = config.mlp_bias});
-    const Value mlp = net.Linear(
-        net.GatedActivation(activated, plain, act),
-        {.name = prefix + "mlp.proj", .out_features = config.hidden_size, .bias = config.mlp_bias});
-    hidden = net.Add(hidden, row_parallel(mlp));
+    hidden =
+        net.Add(hidden, build.Attention(build.RmsNorm(hidden, prefix + "input_layernorm"), layer));
+    hidden =
+        net.Add(hidden, build.GatedMlp(build.RmsNorm(hidden, prefix + "post_layernorm"), layer));
   }
-  const Value last = norm(net.SelectLogitRows(hidden), "transformer.ln_f");
-  net.SetLogits(net.Linear(last, {.name = "lm_head", .out_features = shape.vocab_size}));
-  TRIREME_RETURN_IF_ERROR(net.Validate());
-  return net;
+  return build.Finish(build.RmsNorm(net.SelectLogitRows(hidden), "transformer.ln_f"));
 }
 
 }  // namespace trireme::models

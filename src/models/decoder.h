@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "models/rule_list.h"
 #include "trireme/model_family.h"
 
 namespace trireme::models {
@@ -13,6 +14,18 @@ namespace trireme::models {
 // The keys nearly every config.json has, under all their names: sizes, head counts, activation,
 // norm epsilon, rotary settings, tied embeddings. Missing sizes are INVALID_ARGUMENT.
 StatusOr<ModelConfig> CommonConfigFromHf(const HfConfigView& hf);
+
+// A size that some configurations leave out.
+StatusOr<int> OptionalSize(const HfConfigView& hf, HfConfigView::Keys keys, int fallback);
+
+// `sliding_window` for every layer; none when the key is absent.
+Status ReadUniformWindow(const HfConfigView& hf, ModelConfig& config);
+// As Qwen 2 and 3 write it: `use_sliding_window` and the first windowed layer.
+Status ReadQwenWindows(const HfConfigView& hf, ModelConfig& config);
+Status CheckWindow(int64_t window);
+
+// A number among the keys that only one family knows.
+StatusOr<double> OwnNumber(const ModelConfig& config, const std::string& key, double fallback);
 
 // Head and width counts of one rank.
 struct RankShape {
@@ -31,6 +44,14 @@ StatusOr<RankShape> ShapeOfRank(const ModelConfig& config);
 
 // "transformer.layers.3." with the rank's own numbering.
 std::string LayerPrefix(int layer);
+
+// Attention and gated MLP of a layer as most families publish them: q_proj, k_proj, v_proj (with
+// norms of the heads where the model has them), o_proj; gate_proj, up_proj, down_proj.
+void AddSeparateAttention(RuleList& rules, const ModelConfig& config);
+void AddSeparateGatedMlp(RuleList& rules, const ModelConfig& config);
+// Gate and up published as one tensor, gate first.
+void AddFusedGatedMlp(RuleList& rules, const std::string& gate_up, const std::string& down,
+                      bool bias);
 
 // Published names of a Llama-shaped model, "model.layers.3.self_attn.q_proj.weight" and so on.
 std::vector<TensorRule> LlamaShapedRules(const ModelConfig& config);

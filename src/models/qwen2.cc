@@ -22,16 +22,7 @@ class Qwen2Family : public ModelFamily {
     config.architecture = "QWenForCausalLM";
     config.attn_bias = true;
     config.extra["qwen_type"] = "\"qwen2\"";
-    TRIREME_ASSIGN_OR_RETURN(const std::optional<bool> windowed, hf.Bool({"use_sliding_window"}));
-    if (windowed.value_or(false)) {
-      TRIREME_ASSIGN_OR_RETURN(const std::optional<int64_t> window, hf.Int({"sliding_window"}));
-      TRIREME_ASSIGN_OR_RETURN(const std::optional<int64_t> first, hf.Int({"max_window_layers"}));
-      const int first_windowed = static_cast<int>(first.value_or(config.num_hidden_layers));
-      for (int layer = 0; layer < config.num_hidden_layers; ++layer) {
-        config.attention_window_sizes.push_back(
-            layer >= first_windowed ? static_cast<int>(window.value_or(0)) : 0);
-      }
-    }
+    TRIREME_RETURN_IF_ERROR(ReadQwenWindows(hf, config));
     return config;
   }
 
