@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/cpu_session.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "base/log.h"
 #include "base/memory_info.h"
 #include "base/status.h"
 #include "engine/session_setup.h"
+#include "tensor/kv_window.h"
 
 namespace trireme::engine {
 
@@ -30,6 +32,7 @@ Status CpuSession::Initialise(const SessionOptions& options) {
                 engine_.tokens_per_block};
   const int block_size = kv_layout_.block_size;
   max_blocks_per_seq_ = (limits_.max_seq_len + block_size - 1) / block_size;
+  kv_window_ = KvWindow(plan);
 
   TRIREME_ASSIGN_OR_RETURN(weights_, WeightStore::Make(engine_, pool_));
   ProgramOptions program_options;
@@ -70,8 +73,14 @@ Status CpuSession::Initialise(const SessionOptions& options) {
 }
 
 Status CpuSession::AllocateKvCache(const KvCacheConfig& config) {
+  SessionLimits held = limits_;
+  if (kv_window_ > 0) {
+    const int block_size = kv_layout_.block_size;
+    const int64_t blocks = WindowBlocks(kv_window_, limits_.max_num_tokens, block_size);
+    held.max_seq_len = static_cast<int>(std::min<int64_t>(held.max_seq_len, blocks * block_size));
+  }
   TRIREME_ASSIGN_OR_RETURN(num_kv_blocks_,
-                           NumKvBlocks(config, kv_layout_, limits_, AvailableMemoryBytes()));
+                           NumKvBlocks(config, kv_layout_, held, AvailableMemoryBytes()));
   kv_pool_ = AlignedBuffer(kv_layout_.block_bytes() * num_kv_blocks_);
   kv_pool_.UseHugePages();
   return OkStatus();

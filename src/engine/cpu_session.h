@@ -27,6 +27,7 @@ class CpuSession : public Session {
   const KvLayout& kv_layout() const override { return kv_layout_; }
   int num_kv_blocks() const override { return num_kv_blocks_; }
   int max_blocks_per_seq() const override { return max_blocks_per_seq_; }
+  int kv_window() const override { return kv_window_; }
 
   void ResetSlot(int slot, const SlotRequest& request) override;
   Status Forward(const StepInput& input) override;
@@ -63,6 +64,7 @@ class CpuSession : public Session {
   KvLayout kv_layout_;
   int num_kv_blocks_ = 0;
   int max_blocks_per_seq_ = 0;
+  int kv_window_ = 0;
   WeightStore weights_;
   std::unique_ptr<CpuProgram> program_;
   AlignedBuffer kv_pool_;

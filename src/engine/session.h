@@ -97,6 +97,9 @@ class Session {
   virtual const KvLayout& kv_layout() const = 0;
   virtual int num_kv_blocks() const = 0;
   virtual int max_blocks_per_seq() const = 0;
+  // Tokens of a slot that lie this many or more before its next one are never read again: their
+  // blocks may be given back. 0: everything stays in use.
+  virtual int kv_window() const { return 0; }
 
   // Steps that may be submitted before the oldest is awaited: 2 where the device runs behind the
   // host.

@@ -69,6 +69,17 @@ int64_t BytesReadPerStep(const plan::Plan& plan) {
   return bytes;
 }
 
+int KvWindow(const plan::Plan& plan) {
+  int longest = 0;
+  for (const plan::Launch& launch : plan.launches) {
+    if (launch.kind != OpKind::kPagedAttention) continue;
+    const int window = std::get<AttentionAttrs>(launch.attrs).spec.window;
+    if (window == 0) return 0;
+    longest = std::max(longest, window);
+  }
+  return longest;
+}
+
 Status CheckStep(const StepInput& input, const SessionLimits& limits, int vocab_size) {
   if (input.rows.size() > static_cast<size_t>(limits.max_batch_size)) {
     return Internal("step: {} rows for {} slots", input.rows.size(), limits.max_batch_size);

@@ -21,6 +21,10 @@ StatusOr<int> NumKvBlocks(const KvCacheConfig& config, const KvLayout& layout,
 // reads one row.
 int64_t BytesReadPerStep(const plan::Plan& plan);
 
+// The longest attention window when every layer has one, else 0: a KV block holds all layers of its
+// tokens, so it is of no more use when the last of them has left it.
+int KvWindow(const plan::Plan& plan);
+
 // Slots, lengths and token ids of a step lie within the limits.
 Status CheckStep(const StepInput& input, const SessionLimits& limits, int vocab_size);
 

@@ -35,7 +35,8 @@ EngineLoop::EngineLoop(engine::Session& session, const LoopOptions& options)
       cache_({.num_blocks = session.num_kv_blocks(),
               .num_reserved = kNumReservedBlocks,
               .block_size = session.kv_layout().block_size,
-              .enable_reuse = options.enable_block_reuse}) {
+              .enable_reuse = options.enable_block_reuse,
+              .window = session.kv_window()}) {
   for (int slot = session.limits().max_batch_size - 1; slot >= 0; --slot) {
     free_slots_.push_back(slot);
   }

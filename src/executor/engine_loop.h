@@ -91,6 +91,7 @@ class EngineLoop {
   void Admit(Sequence& sequence);
   void ResetSlot(const Sequence& sequence);
   std::vector<Row> PlanRows();
+  int BlocksToHold(const Sequence& sequence, int length) const;
   bool PrepareRow(Sequence& sequence, int num_tokens, std::vector<Row>& rows);
   void AddToInput(const Row& row, engine::StepInput& input) const;
   Status RunStep(StepInFlight& step);

@@ -42,9 +42,9 @@ bool EngineLoop::ApplyCapacityPlan(IterationStats& stats) {
   for (const auto& [key, sequence] : running_) {
     running.push_back(sequence);
     running_needs.push_back(
-        {.held_blocks = sequence->table.num_blocks(),
-         .next_blocks = cache_.BlocksFor(sequence->length()),
-         .final_blocks = cache_.BlocksFor(sequence->max_length - 1),
+        {.held_blocks = sequence->table.num_held(),
+         .next_blocks = BlocksToHold(*sequence, sequence->length()),
+         .final_blocks = BlocksToHold(*sequence, sequence->max_length - 1),
          .freed_blocks = may_pause ? cache_.BlocksFreedBy(sequence->table) : 0});
   }
   std::vector<Sequence*> waiting;
@@ -53,8 +53,8 @@ bool EngineLoop::ApplyCapacityPlan(IterationStats& stats) {
     if (waiting.size() == free_slots_.size()) break;
     waiting.push_back(sequence);
     const int start = std::min(sequence->length() + 1, sequence->max_length - 1);
-    waiting_needs.push_back({.start_blocks = cache_.BlocksFor(start),
-                             .final_blocks = cache_.BlocksFor(sequence->max_length - 1)});
+    waiting_needs.push_back({.start_blocks = BlocksToHold(*sequence, start),
+                             .final_blocks = BlocksToHold(*sequence, sequence->max_length - 1)});
   }
   const scheduler::CapacityPlan plan =
       scheduler::PlanCapacity({.policy = options_.capacity_policy,
@@ -68,6 +68,11 @@ bool EngineLoop::ApplyCapacityPlan(IterationStats& stats) {
   stats.num_paused_requests = static_cast<int>(plan.paused.size());
   stats.num_new_active_requests = plan.num_admitted;
   return true;
+}
+
+int EngineLoop::BlocksToHold(const Sequence& sequence, int length) const {
+  const int step = std::clamp(sequence.remaining_tokens(), 1, session_.limits().max_num_tokens);
+  return cache_.BlocksToHold(sequence.table, length, step);
 }
 
 void EngineLoop::Pause(Sequence& sequence) {
@@ -161,6 +166,7 @@ void EngineLoop::AddToInput(const Row& row, engine::StepInput& input) const {
   Sequence& sequence = *row.sequence;
   const auto blocks = sequence.table.blocks();
   for (int i = sequence.table.num_sent(); i < sequence.table.num_blocks(); ++i) {
+    if (!blocks[i].valid()) continue;  // the window left it before it was needed
     input.block_table_deltas.push_back(
         {.slot = sequence.slot, .index = i, .block = blocks[i].id()});
   }
@@ -200,13 +206,16 @@ Status EngineLoop::RunStep(StepInFlight& step) {
     sequence.context_len += row.num_tokens;
     sequence.max_context_len = std::max(sequence.max_context_len, sequence.context_len);
     ++sequence.steps_in_flight;
-    if (!row.samples) continue;
-    sequence.samples_in_slot = true;
-    ++sequence.num_pending;
-    if (row.generating) continue;
+    if (row.samples) {
+      sequence.samples_in_slot = true;
+      ++sequence.num_pending;
+    }
     // Steps run in order, so whoever is scheduled later finds these blocks filled.
-    cache_.Remember(prefix_key_, std::span(sequence.tokens).first(sequence.context_len),
-                    sequence.table);
+    if (row.samples && !row.generating) {
+      cache_.Remember(prefix_key_, std::span(sequence.tokens).first(sequence.context_len),
+                      sequence.table);
+    }
+    cache_.DropUnseen(sequence.table, sequence.context_len);
   }
   return OkStatus();
 }

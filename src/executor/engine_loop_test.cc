@@ -133,10 +133,10 @@ std::vector<Request> RandomRequests(int n, uint64_t seed) {
   return requests;
 }
 
-Results RunEachAlone(const std::vector<Request>& requests) {
+Results RunEachAlone(const std::vector<Request>& requests, int window = 0) {
   Results all;
   for (size_t i = 0; i < requests.size(); ++i) {
-    LoopRunner runner({.max_num_tokens = 128}, {});
+    LoopRunner runner({.max_num_tokens = 128, .window = window}, {});
     runner.Add(i + 1, requests[i]);
     runner.RunToEnd();
     all.insert(runner.results().begin(), runner.results().end());
@@ -231,6 +231,64 @@ TEST(EngineLoop, SixtyFourMixedRequestsGiveTheSameBitsHoweverTheyAreScheduled) {
        tight,
        {.capacity_policy = max_utilization, .enable_block_reuse = true, .max_steps_in_flight = 3}},
       20);
+}
+
+// Every layer has a window: blocks that it has left are given back, also while steps that may name
+// them are in flight, and nobody notices.
+TEST(EngineLoop, WindowedRequestsGiveTheSameBitsHoweverTheyAreScheduled) {
+  const int window = 10;
+  const std::vector<Request> requests = RandomRequests(64, 3);
+  const Results alone = RunEachAlone(requests, window);
+  EXPECT_NE(alone, RunEachAlone(requests));
+  const auto session = [&](int num_blocks, int max_num_tokens) {
+    return FakeSessionOptions{.num_blocks = num_blocks,
+                              .max_batch_size = 16,
+                              .max_num_tokens = max_num_tokens,
+                              .window = window};
+  };
+  const auto max_utilization = CapacityPolicy::kMaxUtilization;
+  ExpectSameResults(requests, alone, {"batched", session(300, 256), {}}, 0);
+  ExpectSameResults(requests, alone, {"chunks up to 12", session(300, 12), {}}, 0);
+  ExpectSameResults(requests, alone, {"few blocks", session(12, 20), {}}, 0);
+  ExpectSameResults(requests, alone, {"two steps", session(12, 20), {.max_steps_in_flight = 2}}, 0);
+  ExpectSameResults(
+      requests, alone,
+      {"paused", session(20, 20), {.capacity_policy = max_utilization, .max_steps_in_flight = 2}},
+      1);
+  ExpectSameResults(
+      requests, alone,
+      {"three steps, reuse, paused",
+       session(20, 20),
+       {.capacity_policy = max_utilization, .enable_block_reuse = true, .max_steps_in_flight = 3}},
+      1);
+}
+
+// A sequence ten times as long as its window never holds more blocks than window and step need.
+TEST(EngineLoop, AWindowBoundsTheBlocksOfALongSequence) {
+  const int window = 24, step = 16, block_size = 4;
+  std::mt19937_64 rng(9);
+  const Request request{.prompt = RandomTokens(rng, 140), .max_tokens = 110};
+  const auto most_blocks = [&](int kv_window, bool reuse) {
+    LoopRunner runner(
+        {.block_size = block_size, .max_num_tokens = step, .max_seq_len = 256, .window = kv_window},
+        {.enable_block_reuse = reuse});
+    int most = 0;
+    // The second time the beginning of the prompt is remembered.
+    for (const RequestId id : {1, 2}) {
+      runner.Add(id, request);
+      while (runner.loop().HasWork()) {
+        runner.Turn();
+        most = std::max(most, runner.loop().cache_stats().used_num_blocks);
+      }
+      EXPECT_EQ(runner.results().at({id, 0}).tokens.size(), 110u);
+      EXPECT_EQ(runner.results().at({id, 0}).tokens, runner.results().at({1, 0}).tokens);
+    }
+    EXPECT_EQ(runner.loop().cache_stats().used_num_blocks, 0);
+    return most;
+  };
+  EXPECT_GE(most_blocks(0, false), 240 / block_size);
+  EXPECT_LE(most_blocks(window, false), (window + step) / block_size + 1);
+  EXPECT_LE(most_blocks(window, true), (window + step + window) / block_size + 1);
 }
 
 // Prompts that begin alike, so that the prefix cache has something to find.

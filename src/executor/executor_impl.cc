@@ -17,7 +17,8 @@ RequestLimits LimitsOf(const engine::Session& session, const ExecutorConfig& con
           .max_num_tokens = session.limits().max_num_tokens,
           .chunked_context = config.enable_chunked_context,
           .block_size = session.kv_layout().block_size,
-          .num_blocks = session.num_kv_blocks() - kNumReservedBlocks};
+          .num_blocks = session.num_kv_blocks() - kNumReservedBlocks,
+          .kv_window = session.kv_window()};
 }
 
 LoopOptions LoopOptionsOf(const ExecutorConfig& config, int max_steps_in_flight) {

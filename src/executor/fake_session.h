@@ -40,6 +40,7 @@ struct FakeSessionOptions {
   int max_batch_size = 8;
   int max_num_tokens = 64;
   int max_seq_len = 128;
+  int window = 0;                // positions see that many last ones; 0: all
   int64_t fail_at_forward = -1;  // the call with this number returns an error
   std::chrono::microseconds step_time{0};
 };
@@ -70,6 +71,8 @@ class FakeSession final : public engine::Session {
   int max_blocks_per_seq() const override {
     return (options_.max_seq_len + options_.block_size - 1) / options_.block_size;
   }
+
+  int kv_window() const override { return options_.window; }
 
   void ResetSlot(int index, const engine::SlotRequest& request) override {
     Slot& slot = slots_.at(index);
@@ -195,7 +198,8 @@ class FakeSession final : public engine::Session {
 
   Status AppendLogits(const Slot& slot, int position, std::vector<float>& logits) const {
     uint64_t hash = 0;
-    for (int p = 0; p <= position; ++p) {
+    const int first = options_.window > 0 ? std::max(0, position - options_.window + 1) : 0;
+    for (int p = first; p <= position; ++p) {
       const int32_t block = slot.table[p / options_.block_size];
       if (block < 0) return Internal("position {} has no block", p);
       hash = Mix(hash ^ static_cast<uint32_t>(blocks_[block][p % options_.block_size]));

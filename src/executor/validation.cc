@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/validation.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <span>
@@ -8,6 +9,7 @@
 #include <vector>
 
 #include "base/status.h"
+#include "tensor/kv_window.h"
 
 namespace trireme::executor {
 namespace {
@@ -83,7 +85,11 @@ Status CheckLengths(const Request& request, const RequestLimits& limits) {
   }
   // The last token is never fed back, so it needs no place in the cache.
   const int64_t cached = prompt + request.max_tokens - 1;
-  const int64_t blocks = (cached + limits.block_size - 1) / limits.block_size;
+  int64_t blocks = (cached + limits.block_size - 1) / limits.block_size;
+  if (limits.kv_window > 0) {
+    const int64_t step = std::min<int64_t>(prompt, limits.max_num_tokens);
+    blocks = std::min(blocks, WindowBlocks(limits.kv_window, step, limits.block_size));
+  }
   if (blocks > limits.num_blocks) {
     return InvalidArgument(
         "prompt of {} tokens plus max_tokens {} needs {} KV blocks of {} tokens, but the cache has "

@@ -18,6 +18,7 @@ struct RequestLimits {
   bool chunked_context = true;
   int block_size = 0;
   int num_blocks = 0;  // of the whole KV cache
+  int kv_window = 0;   // Session::kv_window
 };
 
 Status ValidateRequest(const Request& request, const RequestLimits& limits);

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kv_cache/kv_cache.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "base/check.h"
+#include "tensor/kv_window.h"
 
 namespace trireme::kv_cache {
 
@@ -31,9 +33,30 @@ bool KvCache::Grow(BlockTable& table, int num_tokens) {
   return true;
 }
 
+void KvCache::DropUnseen(BlockTable& table, int context_len) {
+  if (options_.window == 0) return;
+  const int unseen = std::max(0, context_len - options_.window + 1) / options_.block_size;
+  for (int i = std::min(unseen, table.num_blocks()) - 1; i >= 0; --i) {
+    const BlockHandle& block = table.blocks()[i];
+    // Before a dropped block lie dropped ones and the remembered prefix.
+    if (!block.valid() || pool_.cached(block.id())) return;
+    table.Drop(i);
+  }
+}
+
+int KvCache::BlocksToHold(const BlockTable& table, int num_tokens, int step_tokens) const {
+  const int all = BlocksFor(num_tokens) - table.num_dropped();
+  if (options_.window == 0) return all;
+  return static_cast<int>(
+      std::min<int64_t>(all, WindowBlocks(options_.window, step_tokens, options_.block_size)));
+}
+
 void KvCache::Remember(const PrefixKey& key, std::span<const int32_t> tokens, BlockTable& table,
                        float priority) {
-  if (!options_.enable_reuse) return;
+  if (!options_.enable_reuse || table.num_dropped() > 0) return;
+  if (options_.window > 0) {
+    tokens = tokens.first(std::min(tokens.size(), static_cast<size_t>(options_.window)));
+  }
   const int first_swapped = tree_.Insert(key, tokens, table.mutable_blocks(), priority);
   if (first_swapped >= 0) table.MarkUnsentFrom(first_swapped);
 }
@@ -41,6 +64,7 @@ void KvCache::Remember(const PrefixKey& key, std::span<const int32_t> tokens, Bl
 int KvCache::BlocksFreedBy(const BlockTable& table) const {
   int freed = 0;
   for (const BlockHandle& block : table.blocks()) {
+    if (!block.valid()) continue;
     const int other_refs = pool_.refs(block.id()) - (pool_.cached(block.id()) ? 1 : 0) - 1;
     freed += other_refs == 0;
   }

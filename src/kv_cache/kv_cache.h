@@ -18,6 +18,8 @@ struct KvCacheOptions {
   int num_reserved = 0;  // ids below this are never handed out
   int block_size = 64;   // tokens
   bool enable_reuse = false;
+  // Tokens that lie this many or more before a sequence's next one are never read again; 0: all are.
+  int window = 0;
 };
 
 class KvCache {
@@ -29,7 +31,12 @@ class KvCache {
   int MatchPrefix(const PrefixKey& key, std::span<const int32_t> tokens, BlockTable& table);
   // Lets `table` hold `num_tokens`, giving up idle blocks when none is free. All or nothing.
   bool Grow(BlockTable& table, int num_tokens);
-  // Remembers the whole blocks of `tokens`, all of which are computed and lie in `table`.
+  // Gives back the blocks that the window has left once `context_len` tokens are computed. Those of
+  // a remembered prefix stay: who uses a block of the tree uses all blocks above it.
+  void DropUnseen(BlockTable& table, int context_len);
+  // Remembers the whole blocks of `tokens`, all of which are computed and lie in `table`; of a
+  // window's first tokens only, so that what must stay is bounded. A table with dropped blocks has
+  // nothing new to remember.
   void Remember(const PrefixKey& key, std::span<const int32_t> tokens, BlockTable& table,
                 float priority = 0.5f);
 
@@ -42,6 +49,9 @@ class KvCache {
   int BlocksFor(int64_t num_tokens) const {
     return static_cast<int>((num_tokens + options_.block_size - 1) / options_.block_size);
   }
+  // The most blocks the sequence of `table` holds at once until it has `num_tokens`, when a step adds
+  // up to `step_tokens` of them.
+  int BlocksToHold(const BlockTable& table, int num_tokens, int step_tokens) const;
   // Blocks that can be had: free ones and those only the prefix tree holds.
   int num_available_blocks() const { return pool_.num_free() + pool_.num_idle(); }
   // How many more could be had if `table` were cleared.
