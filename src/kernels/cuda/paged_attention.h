@@ -13,8 +13,8 @@
 // | workspace    | bytes    | PagedAttentionWorkspaceBytes       | 256-byte aligned; see below       |
 //
 // T: bfloat16 or float16. num_heads is a multiple of num_kv_heads; head h reads kv head
-// h / (num_heads / num_kv_heads). head_dim is a multiple of 16, at most 256; block_size a multiple
-// of 16; q, out 16-byte aligned, strides multiples of 8. Blocks wholly before the window may be
+// h / (num_heads / num_kv_heads). head_dim is a multiple of 16, at most 256; block_size a power
+// of two, 16 at least; q, out 16-byte aligned, strides multiples of 8. Blocks wholly before the window may be
 // absent from the table (any id). Keys beyond a sequence's end are never used, whatever they hold.
 // Accumulation: float32; probabilities are rounded to T (FP8 cache: float16) for the product with
 // V. Rows beyond the counts are not written. The same step gives the same bits again; another batch

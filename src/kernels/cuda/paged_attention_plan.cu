@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/cuda/paged_attention_plan.h"
+
+#include "device/cuda/launch.cuh"
+#include "kernels/cuda/paged_attention_rows.cuh"
+
+namespace trireme::cuda {
+namespace {
+
+constexpr int kThreads = 512;
+constexpr int kWarps = kThreads / 32;
+
+template <typename T>
+T* Place(char* base, int64_t& offset, int64_t count) {
+  T* table = reinterpret_cast<T*>(base + offset);
+  offset += (count * static_cast<int64_t>(sizeof(T)) + 255) / 256 * 256;
+  return table;
+}
+
+// The sum of `x` over all threads before this one; `total` over all. Every thread calls it.
+__device__ int ExclusiveScan(int x, int* warp_sums, int& total) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const int warp = static_cast<int>(threadIdx.x) / 32;
+  int sum = x;
+  for (int delta = 1; delta < 32; delta *= 2) {
+    const int below = __shfl_up_sync(0xffffffffu, sum, delta);
+    if (lane >= delta) sum += below;
+  }
+  if (lane == 31) warp_sums[warp] = sum;
+  __syncthreads();
+  int before = 0;
+  total = 0;
+  for (int w = 0; w < kWarps; ++w) {
+    if (w == warp) before = total;
+    total += warp_sums[w];
+  }
+  __syncthreads();
+  return before + sum - x;
+}
+
+struct PlanArgs {
+  const StepCounts* counts;
+  const int32_t* cu_query_lens;
+  const int32_t* context_lens;
+  AttentionPlan plan;
+  int window;
+};
+
+// Lays each sequence's decode tiles and prefill tiles end to end.
+__device__ void CountTiles(const PlanArgs& p, int num_seqs, int* warp_sums, int& decode_tiles,
+                           int& prefill_tiles) {
+  for (int first = 0; first < num_seqs; first += kThreads) {
+    const int seq = first + static_cast<int>(threadIdx.x);
+    int decode = 0;
+    int rows = 0;
+    if (seq < num_seqs) {
+      const SequenceRows s =
+          RowsOf(p.cu_query_lens, p.context_lens, seq, p.plan.group, p.window);
+      if (s.decodes()) {
+        decode = s.num_key_tiles(0, s.rows - 1) * p.plan.units;
+      } else {
+        rows = s.rows;
+      }
+    }
+    const int tiles = (rows + kPrefillRows - 1) / kPrefillRows;
+    int total = 0;
+    const int decode_before = decode_tiles + ExclusiveScan(decode, warp_sums, total);
+    decode_tiles += total;
+    if (seq < num_seqs) p.plan.tile_offsets[seq] = decode_before;
+    const int prefill_before = prefill_tiles + ExclusiveScan(tiles, warp_sums, total);
+    prefill_tiles += total;
+    for (int tile = 0; tile < tiles; ++tile) {
+      p.plan.unsorted_tiles[prefill_before + tile] = {seq, tile * kPrefillRows};
+    }
+  }
+  __syncthreads();
+}
+
+// The last sequence whose tiles begin at or before `tile` and that has any.
+__device__ int SequenceOfTile(const int32_t* offsets, int num_seqs, int tile) {
+  int low = 0;
+  int high = num_seqs;  // invariant: offsets[low] <= tile, and > tile from high on
+  while (high - low > 1) {
+    const int middle = (low + high) / 2;
+    if (offsets[middle] <= tile) {
+      low = middle;
+    } else {
+      high = middle;
+    }
+  }
+  return low;
+}
+
+__device__ void ShareOutDecode(const PlanArgs& p, int num_seqs, int tiles) {
+  const int wanted = (tiles + kMinTilesPerWorker - 1) / kMinTilesPerWorker;
+  const int workers = wanted < p.plan.max_workers ? wanted : p.plan.max_workers;
+  for (int w = static_cast<int>(threadIdx.x); w < p.plan.max_workers; w += kThreads) {
+    DecodeWorker worker = {0, 0, 0, 0};
+    if (w < workers) {
+      const int begin = FirstTileOfWorker(w, workers, tiles);
+      worker.num_tiles = FirstTileOfWorker(w + 1, workers, tiles) - begin;
+      worker.seq = SequenceOfTile(p.plan.tile_offsets, num_seqs, begin);
+      const int offset = begin - p.plan.tile_offsets[worker.seq];
+      const SequenceRows s =
+          RowsOf(p.cu_query_lens, p.context_lens, worker.seq, p.plan.group, p.window);
+      const int item = s.num_key_tiles(0, s.rows - 1);
+      worker.unit = offset / item;
+      worker.tile = offset % item;
+    }
+    p.plan.workers[w] = worker;
+  }
+  for (int i = static_cast<int>(threadIdx.x); i < num_seqs * p.plan.units; i += kThreads) {
+    p.plan.arrivals[i] = 0;
+  }
+  if (threadIdx.x == 0) {
+    p.plan.totals->decode_tiles = tiles;
+    p.plan.totals->workers = workers;
+  }
+}
+
+// The longest work first, so that no long tile starts when the others have finished.
+__device__ void SortPrefill(const PlanArgs& p, int tiles) {
+  if (threadIdx.x == 0) p.plan.totals->prefill_tiles = tiles;
+  for (int i = static_cast<int>(threadIdx.x); i < tiles; i += kThreads) {
+    const PrefillTile tile = p.plan.unsorted_tiles[i];
+    const int cost = PrefillKeyTiles(p.cu_query_lens, p.context_lens, tile, p.plan.group, p.window);
+    int rank = 0;
+    for (int j = 0; j < tiles; ++j) {
+      const int other = PrefillKeyTiles(p.cu_query_lens, p.context_lens, p.plan.unsorted_tiles[j],
+                                        p.plan.group, p.window);
+      if (other > cost || (other == cost && j < i)) ++rank;
+    }
+    p.plan.prefill_tiles[rank] = tile;
+  }
+}
+
+__global__ void PlanPagedAttentionKernel(const __grid_constant__ PlanArgs p) {
+  __shared__ int warp_sums[kWarps];
+  cudaGridDependencySynchronize();
+  const int num_seqs = p.counts->num_seqs;
+  int decode_tiles = 0;
+  int prefill_tiles = 0;
+  CountTiles(p, num_seqs, warp_sums, decode_tiles, prefill_tiles);
+  if (threadIdx.x == 0) p.plan.tile_offsets[num_seqs] = decode_tiles;
+  ShareOutDecode(p, num_seqs, decode_tiles);
+  SortPrefill(p, prefill_tiles);
+}
+
+}  // namespace
+
+AttentionPlan LayOutPlan(const PagedAttentionParams& p, const LaunchContext& context) {
+  AttentionPlan plan = {};
+  const int64_t max_seqs = p.step.max_seqs;
+  plan.group = p.num_heads / p.kv.num_kv_heads;
+  plan.units = p.kv.num_kv_heads * ((plan.group + kDecodeRows - 1) / kDecodeRows);
+  plan.max_workers = context.num_sms * (p.kv.head_dim > 128 ? 1 : 2);
+  // Every sequence that is not decoding has kDecodeRows rows at least; a sequence ends with a part
+  // of a tile.
+  const int64_t rows = int64_t{p.step.max_tokens} * plan.group;
+  plan.max_prefill_tiles =
+      p.step.max_query > 1 ? static_cast<int>(rows / kPrefillRows + max_seqs) : 0;
+  char* base = static_cast<char*>(p.workspace);
+  int64_t offset = 0;
+  plan.totals = Place<AttentionTotals>(base, offset, 1);
+  plan.tile_offsets = Place<int32_t>(base, offset, max_seqs + 1);
+  plan.workers = Place<DecodeWorker>(base, offset, plan.max_workers);
+  plan.arrivals = Place<int32_t>(base, offset, max_seqs * plan.units);
+  plan.unsorted_tiles = Place<PrefillTile>(base, offset, plan.max_prefill_tiles);
+  plan.prefill_tiles = Place<PrefillTile>(base, offset, plan.max_prefill_tiles);
+  const int64_t partial_rows = int64_t{2} * plan.max_workers * kDecodeRows;
+  plan.partial_sums = Place<float>(base, offset, partial_rows * 2);
+  plan.partials = Place<float>(base, offset, partial_rows * p.kv.head_dim);
+  plan.bytes = offset;
+  return plan;
+}
+
+int64_t PagedAttentionWorkspaceBytes(const PagedAttentionParams& params,
+                                     const LaunchContext& context) {
+  return LayOutPlan(params, context).bytes;
+}
+
+cudaError_t PlanPagedAttention(const PagedAttentionParams& p, LaunchContext& context) {
+  if (p.num_heads <= 0 || p.kv.num_kv_heads <= 0 || p.num_heads % p.kv.num_kv_heads != 0 ||
+      p.workspace == nullptr || p.step.max_seqs <= 0) {
+    return cudaErrorInvalidValue;
+  }
+  const PlanArgs args = {p.step.counts, p.step.cu_query_lens, p.step.context_lens,
+                         LayOutPlan(p, context), p.window};
+  const LaunchShape shape{.grid = dim3(1), .block = dim3(kThreads)};
+  return Launch(context, "PlanPagedAttention", shape, PlanPagedAttentionKernel, args);
+}
+
+}  // namespace trireme::cuda

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+// Who works on which keys in one step: the tables that PlanPagedAttention writes and the attention
+// kernels read. C++17. Plain data in device memory.
+//
+// Queries are packed by KV head: row r of (sequence, KV head) is query r / group of query head
+// kv_head * group + r % group, so that a tile of rows shares its keys.
+//
+// Decode: a sequence with at most kDecodeRows rows (or one query) has units = num_kv_heads * row
+// groups items, each a run of key tiles (kKeyTile keys, at absolute multiples of it). All items'
+// tiles, laid end to end, are cut into equal shares, one a worker, so that every processor reads
+// the same number of bytes whatever the lengths are:
+//
+//   items    | seq 0, unit 0      | seq 0, unit 1      | seq 1, unit 0 | seq 1, unit 1 |
+//   workers  | 0       | 1       | 2       | 3       | 4        | 5       | 6       |
+//
+// An item that lies in several workers' shares is summed from their partial results by whichever
+// finishes last, in the workers' order. A worker has at most one partial result of an item that
+// began before its share (slot 2 w) and one of an item that goes on after it (slot 2 w + 1).
+//
+// Prefill: the other sequences' rows in tiles of kPrefillRows, longest key range first.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/cuda/paged_attention.h"
+
+namespace trireme::cuda {
+
+constexpr int kKeyTile = 64;
+constexpr int kDecodeRows = 16;
+constexpr int kPrefillRows = 128;
+// Shares below this many key tiles cost more to sum than they save.
+constexpr int kMinTilesPerWorker = 2;
+
+struct AttentionTotals {
+  int32_t decode_tiles;
+  int32_t workers;
+  int32_t prefill_tiles;
+  int32_t reserved;
+};
+
+struct DecodeWorker {
+  int32_t seq;
+  int32_t unit;
+  int32_t tile;  // of the item, from its first key tile
+  int32_t num_tiles;
+};
+
+struct PrefillTile {
+  int32_t seq;
+  int32_t row;  // first packed row
+};
+
+struct AttentionPlan {
+  AttentionTotals* totals;
+  int32_t* tile_offsets;       // [max_seqs + 1] decode key tiles before a sequence's first
+  DecodeWorker* workers;       // [max_workers]
+  int32_t* arrivals;           // [max_seqs * units] parts of an item that are done; zero at rest
+  PrefillTile* unsorted_tiles; // [max_prefill_tiles]
+  PrefillTile* prefill_tiles;  // [max_prefill_tiles]
+  float* partials;             // [2 max_workers][kDecodeRows][head_dim]
+  float* partial_sums;         // [2 max_workers][kDecodeRows][2] maximum, sum
+  int group;                   // query heads a KV head
+  int units;                   // decode items a sequence
+  int max_workers;
+  int max_prefill_tiles;
+  int64_t bytes;
+};
+
+// Lays the tables out from params.workspace on (which may be null, for `bytes`).
+AttentionPlan LayOutPlan(const PagedAttentionParams& params, const LaunchContext& context);
+
+}  // namespace trireme::cuda

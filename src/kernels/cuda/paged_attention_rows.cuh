@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which keys the packed rows of a sequence see. Pure functions.
+#pragma once
+
+#include "kernels/cuda/paged_attention_plan.h"
+
+namespace trireme::cuda {
+
+struct SequenceRows {
+  int first_token;  // row of the step
+  int context;      // tokens in the cache before this step
+  int query_len;
+  int group;
+  int window;  // 0: all positions
+  int rows;    // query_len * group
+
+  __device__ int length() const { return context + query_len; }
+  __device__ bool decodes() const { return rows > 0 && (query_len == 1 || rows <= kDecodeRows); }
+  // Place in the sequence of packed row `row`.
+  __device__ int place(int row) const { return context + row / group; }
+  // Keys [first_key(row), place(row)] are seen by `row`.
+  __device__ int first_key(int row) const {
+    const int first = window > 0 ? place(row) - window + 1 : 0;
+    return first > 0 ? first : 0;
+  }
+  // Of the rows [first, last] together.
+  __device__ int first_key_tile(int first) const { return first_key(first) / kKeyTile; }
+  __device__ int num_key_tiles(int first, int last) const {
+    return place(last) / kKeyTile + 1 - first_key_tile(first);
+  }
+};
+
+__device__ inline SequenceRows RowsOf(const int32_t* cu_query_lens, const int32_t* context_lens,
+                                      int seq, int group, int window) {
+  const int first = cu_query_lens[seq];
+  const int query_len = cu_query_lens[seq + 1] - first;
+  return {first, context_lens[seq], query_len, group, window, query_len * group};
+}
+
+__device__ inline int PrefillKeyTiles(const int32_t* cu_query_lens, const int32_t* context_lens,
+                                      const PrefillTile& tile, int group, int window) {
+  const SequenceRows s = RowsOf(cu_query_lens, context_lens, tile.seq, group, window);
+  const int last = tile.row + kPrefillRows < s.rows ? tile.row + kPrefillRows : s.rows;
+  return s.num_key_tiles(tile.row, last - 1);
+}
+
+// Worker w's share of the decode tiles is [FirstTileOfWorker(w), FirstTileOfWorker(w + 1)).
+__device__ inline int FirstTileOfWorker(int worker, int workers, int tiles) {
+  return static_cast<int>(int64_t{tiles} * worker / workers);
+}
+__device__ inline int WorkerOfTile(int tile, int workers, int tiles) {
+  return static_cast<int>(((int64_t{tile} + 1) * workers + tiles - 1) / tiles) - 1;
+}
+
+}  // namespace trireme::cuda
