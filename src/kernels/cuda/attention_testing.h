@@ -34,7 +34,7 @@ struct AttentionShape {
 };
 
 struct SequenceSpec {
-  int context = 0;    // tokens in the cache before the step
+  int context = 0;  // tokens in the cache before the step
   int query_len = 1;
 };
 
@@ -87,8 +87,8 @@ class AttentionCase {
   // The step's arrays in device memory, of a bucket with room for more tokens and sequences.
   struct Device {
     explicit Device(const AttentionCase& c)
-        : counts(std::vector<StepCounts>{{c.num_tokens(), static_cast<int>(c.sequences_.size()), 0,
-                                          c.max_query()}}),
+        : counts(std::vector<StepCounts>{
+              {c.num_tokens(), static_cast<int>(c.sequences_.size()), 0, c.max_query()}}),
           positions(c.positions_),
           token_seqs(c.token_seqs_),
           cu(c.cu_),
@@ -146,9 +146,16 @@ class AttentionCase {
     Expected expected;
     expected.out.resize(static_cast<size_t>(num_tokens()) * q_width());
     expected.magnitude.resize(expected.out.size());
+    const int group = shape_.num_heads / shape_.num_kv_heads;
     for (int seq = 0; seq < static_cast<int>(sequences_.size()); ++seq) {
-      for (int i = 0; i < sequences_[seq].query_len; ++i) {
-        for (int head = 0; head < shape_.num_heads; ++head) AttendRow(seq, i, head, expected);
+      for (int kv_head = 0; kv_head < shape_.num_kv_heads; ++kv_head) {
+        const std::vector<float> keys = CachedRows(seq, false, kv_head);
+        const std::vector<float> values = CachedRows(seq, true, kv_head);
+        for (int i = 0; i < sequences_[seq].query_len; ++i) {
+          for (int head = kv_head * group; head < (kv_head + 1) * group; ++head) {
+            AttendRow(seq, i, head, keys, values, expected);
+          }
+        }
       }
     }
     return expected;
@@ -262,17 +269,16 @@ class AttentionCase {
 
   void FillCache() {
     for (int seq = 0; seq < static_cast<int>(sequences_.size()); ++seq) {
-      const int first =
-          shape_.window > 0 ? std::max(0, contexts_[seq] - shape_.window + 1) : 0;
+      const int first = shape_.window > 0 ? std::max(0, contexts_[seq] - shape_.window + 1) : 0;
       for (int place = first; place < contexts_[seq]; ++place) {
         for (int half = 0; half < 2; ++half) {
           const float cache_scale = half == 1 ? shape_.v_scale : shape_.k_scale;
           for (int head = 0; head < shape_.num_kv_heads; ++head) {
             for (int dim = 0; dim < shape_.head_dim; ++dim) {
               const uint16_t bits = Encode(shape_.cache, normal_(random_) / cache_scale);
-              std::memcpy(pool_.data() + PoolIndex(seq, place, half == 1, head, dim) *
-                                             Bytes(shape_.cache),
-                          &bits, Bytes(shape_.cache));
+              std::memcpy(
+                  pool_.data() + PoolIndex(seq, place, half == 1, head, dim) * Bytes(shape_.cache),
+                  &bits, Bytes(shape_.cache));
             }
           }
         }
@@ -317,37 +323,54 @@ class AttentionCase {
     return stored * (value ? shape_.v_scale : shape_.k_scale);
   }
 
-  void AttendRow(int seq, int i, int head, Expected& expected) const {
+  // [place][head_dim] from the first key that any query sees on.
+  std::vector<float> CachedRows(int seq, bool value, int kv_head) const {
+    const int length = contexts_[seq] + sequences_[seq].query_len;
+    std::vector<float> rows(static_cast<size_t>(length) * shape_.head_dim);
+    const int first = shape_.window > 0 ? std::max(0, contexts_[seq] - shape_.window + 1) : 0;
+    for (int place = first; place < length; ++place) {
+      for (int dim = 0; dim < shape_.head_dim; ++dim) {
+        rows[static_cast<size_t>(place) * shape_.head_dim + dim] =
+            Cached(seq, place, value, kv_head, dim);
+      }
+    }
+    return rows;
+  }
+
+  void AttendRow(int seq, int i, int head, const std::vector<float>& keys,
+                 const std::vector<float>& values, Expected& expected) const {
     const int token = cu_[seq] + i;
     const int place = contexts_[seq] + i;
-    const int kv_head = head / (shape_.num_heads / shape_.num_kv_heads);
     const int first = shape_.window > 0 ? std::max(0, place - shape_.window + 1) : 0;
-    std::vector<float> q(shape_.head_dim);
-    for (int dim = 0; dim < shape_.head_dim; ++dim) q[dim] = Rotated(token, head, dim);
+    const int head_dim = shape_.head_dim;
+    std::vector<float> q(static_cast<size_t>(head_dim));
+    for (int dim = 0; dim < head_dim; ++dim) q[dim] = Rotated(token, head, dim);
     std::vector<double> weights;
     double sum = 0;
     for (int j = first; j <= place; ++j) {
+      const float* key = keys.data() + static_cast<size_t>(j) * head_dim;
       double s = 0;
-      for (int dim = 0; dim < shape_.head_dim; ++dim) {
-        s += double{q[dim]} * Cached(seq, j, false, kv_head, dim);
-      }
+      for (int dim = 0; dim < head_dim; ++dim) s += double{q[dim]} * key[dim];
       s *= scale();
       if (shape_.soft_cap > 0) s = shape_.soft_cap * std::tanh(s / shape_.soft_cap);
       if (shape_.alibi) s += double{slopes_[head]} * (j - place);
       weights.push_back(std::exp(s));
       sum += weights.back();
     }
-    const size_t row = static_cast<size_t>(token) * q_width() + head * shape_.head_dim;
-    for (int dim = 0; dim < shape_.head_dim; ++dim) {
-      double x = 0;
-      double magnitude = 0;
-      for (int j = first; j <= place; ++j) {
-        const double part = weights[j - first] / sum * Cached(seq, j, true, kv_head, dim);
-        x += part;
-        magnitude += std::fabs(part);
+    std::vector<double> x(static_cast<size_t>(head_dim));
+    std::vector<double> magnitude(static_cast<size_t>(head_dim));
+    for (int j = first; j <= place; ++j) {
+      const float* value = values.data() + static_cast<size_t>(j) * head_dim;
+      for (int dim = 0; dim < head_dim; ++dim) {
+        const double part = weights[j - first] / sum * value[dim];
+        x[dim] += part;
+        magnitude[dim] += std::fabs(part);
       }
-      expected.out[row + dim] = static_cast<float>(x);
-      expected.magnitude[row + dim] = static_cast<float>(magnitude);
+    }
+    const size_t row = static_cast<size_t>(token) * q_width() + head * head_dim;
+    for (int dim = 0; dim < head_dim; ++dim) {
+      expected.out[row + dim] = static_cast<float>(x[dim]);
+      expected.magnitude[row + dim] = static_cast<float>(magnitude[dim]);
     }
   }
 

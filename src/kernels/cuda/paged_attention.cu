@@ -12,10 +12,11 @@ bool Supported(const PagedAttentionParams& p) {
   const bool heads =
       p.num_heads > 0 && p.kv.num_kv_heads > 0 && p.num_heads % p.kv.num_kv_heads == 0;
   const bool head_dim = p.kv.head_dim >= 16 && p.kv.head_dim <= 256 && p.kv.head_dim % 16 == 0;
-  const bool block = p.kv.block_size >= kChunkKeys && (p.kv.block_size & (p.kv.block_size - 1)) == 0;
+  const bool block =
+      p.kv.block_size >= kChunkKeys && (p.kv.block_size & (p.kv.block_size - 1)) == 0;
   return activations && cache && heads && head_dim && block && p.q_stride % 8 == 0 &&
          p.out_stride % 8 == 0 && p.workspace != nullptr && p.step.max_seqs > 0 &&
-         p.step.max_tokens > 0 && p.window >= 0;
+         p.step.max_tokens > 0 && p.window >= 0 && p.scale > 0.0f;
 }
 
 cudaError_t Dispatch(const AttentionArgs& args, LaunchContext& context) {

@@ -14,8 +14,10 @@
 //
 // T: bfloat16 or float16. num_heads is a multiple of num_kv_heads; head h reads kv head
 // h / (num_heads / num_kv_heads). head_dim is a multiple of 16, at most 256; block_size a power
-// of two, 16 at least; q, out 16-byte aligned, strides multiples of 8. Blocks wholly before the window may be
-// absent from the table (any id). Keys beyond a sequence's end are never used, whatever they hold.
+// of two, 16 at least; q, out 16-byte aligned, strides multiples of 8. Blocks wholly before the
+// window may be absent from the table (any id). Keys beyond a sequence's end are never used,
+// whatever they hold. scale is positive. Where RopePagedAttention is one launch, q of qkv stays
+// unrotated.
 // Accumulation: float32; probabilities are rounded to T (FP8 cache: float16) for the product with
 // V. Rows beyond the counts are not written. The same step gives the same bits again; another batch
 // may split a sequence's keys elsewhere.
@@ -47,6 +49,7 @@ struct PagedAttentionParams {
   KvView kv;
   int layer = 0;
   void* workspace = nullptr;
+  bool generic_prefill = false;  // take the kernel for every shape where Hopper's own would serve
 };
 
 // Bytes of workspace for params.step's bucket; grows with max_tokens and max_seqs, so the largest

@@ -84,8 +84,8 @@ struct DecodeBlock {
     const bool needed = tile < piece.num_tiles && key0 < piece.s.length() &&
                         key0 + kChunkKeys > piece.s.first_key(piece.row0);
     if (!needed) return 0;
-    return a.p.step.block_tables[int64_t{piece.seq} * a.p.step.block_table_stride +
-                                 key0 / a.p.kv.block_size];
+    return a.p.step
+        .block_tables[int64_t{piece.seq} * a.p.step.block_table_stride + key0 / a.p.kv.block_size];
   }
 
   // Starts the copy of `tile`, if there is one, and closes a group either way.
@@ -94,8 +94,7 @@ struct DecodeBlock {
       const uint32_t keys = SharedAddress(Keys(stage));
       CopyKeys<Tile, Cache, kChunkKeys>(
           a, piece.kv_head, block, FirstKey(piece, tile), piece.s.first_key(piece.row0),
-          a.fused ? piece.s.context : piece.s.length(), lane, 32, keys,
-          keys + Config::kChunkBytes);
+          a.fused ? piece.s.context : piece.s.length(), lane, 32, keys, keys + Config::kChunkBytes);
     }
     CopyAsyncCommit();
   }
@@ -109,8 +108,9 @@ struct DecodeBlock {
         token * a.rope.qkv_stride + int64_t{a.p.num_heads + piece.kv_head} * kv.head_dim;
     const int64_t value_offset = key_offset + int64_t{kv.num_kv_heads} * kv.head_dim;
     const int place = piece.s.context;
-    const int block = a.p.step.block_tables[int64_t{piece.seq} * a.p.step.block_table_stride +
-                                            place / kv.block_size];
+    const int block =
+        a.p.step
+            .block_tables[int64_t{piece.seq} * a.p.step.block_table_stride + place / kv.block_size];
     const int64_t in_block = int64_t{place & (kv.block_size - 1)} * kv.head_dim;
     Cache* key_row = HeadOfBlock<Cache>(kv, block, a.p.layer, false, piece.kv_head) + in_block;
     Cache* value_row = HeadOfBlock<Cache>(kv, block, a.p.layer, true, piece.kv_head) + in_block;
@@ -240,8 +240,7 @@ struct DecodeBlock {
     const int packed = piece.row0 + row;
     const int64_t token = piece.s.first_token + packed / piece.s.group;
     const int head = piece.kv_head * piece.s.group + packed % piece.s.group;
-    StoreElement(a.p.out, a.p.dtype,
-                 token * a.p.out_stride + int64_t{head} * a.p.kv.head_dim + dim,
+    StoreElement(a.p.out, a.p.dtype, token * a.p.out_stride + int64_t{head} * a.p.kv.head_dim + dim,
                  x * a.p.kv.v_scale / sum);
   }
 
@@ -340,8 +339,8 @@ __global__ void __launch_bounds__(DecodeConfig<M, Cache, kDim>::kThreads,
   const int row_groups = a.plan.units / a.p.kv.num_kv_heads;
   while (work.num_tiles > 0) {
     DecodePiece piece;
-    piece.s = RowsOf(a.p.step.cu_query_lens, a.p.step.context_lens, work.seq, a.plan.group,
-                     a.p.window);
+    piece.s =
+        RowsOf(a.p.step.cu_query_lens, a.p.step.context_lens, work.seq, a.plan.group, a.p.window);
     const int item_tiles = piece.s.num_key_tiles(0, piece.s.rows - 1);
     piece.seq = work.seq;
     piece.kv_head = work.unit / row_groups;
@@ -360,8 +359,7 @@ __global__ void __launch_bounds__(DecodeConfig<M, Cache, kDim>::kThreads,
     if (!piece.whole) {
       const int begin = a.plan.tile_offsets[work.seq] + work.unit * item_tiles;
       const int first = WorkerOfTile(begin, totals.workers, totals.decode_tiles);
-      const int last =
-          WorkerOfTile(begin + item_tiles - 1, totals.workers, totals.decode_tiles);
+      const int last = WorkerOfTile(begin + item_tiles - 1, totals.workers, totals.decode_tiles);
       block.Arrive(piece, first, last - first + 1);
     }
     __syncthreads();

@@ -5,24 +5,56 @@
 #include "device/cuda/launch.cuh"
 #include "kernels/cuda/paged_attention_decode.cuh"
 #include "kernels/cuda/paged_attention_prefill.cuh"
+#include "kernels/cuda/paged_attention_prefill_sm90.cuh"
+#include "kernels/cuda/pool_map.h"
 
 namespace trireme::cuda {
 
 template <typename M, typename Cache, int kDim>
+cudaError_t LaunchDecode(const AttentionArgs& args, LaunchContext& context) {
+  using Config = DecodeConfig<M, Cache, kDim>;
+  const LaunchShape shape{.grid = dim3(static_cast<unsigned>(args.plan.max_workers)),
+                          .block = dim3(Config::kThreads),
+                          .shared_bytes = Config::kSharedBytes};
+  return Launch(context, "DecodeAttention", shape, DecodeAttentionKernel<M, Cache, kDim>, args);
+}
+
+template <typename M, typename Cache, int kDim>
+cudaError_t LaunchPrefill(const AttentionArgs& args, LaunchContext& context) {
+  using Config = PrefillConfig<M, Cache, kDim>;
+  const LaunchShape shape{.grid = dim3(static_cast<unsigned>(args.p.kv.num_kv_heads),
+                                       static_cast<unsigned>(args.plan.max_prefill_tiles)),
+                          .block = dim3(Config::kThreads),
+                          .shared_bytes = Config::kSharedBytes};
+  return Launch(context, "PrefillAttention", shape, PrefillAttentionKernel<M, Cache, kDim>, args);
+}
+
+template <typename T, int kDim>
+cudaError_t LaunchPrefillSm90(const AttentionArgs& args, LaunchContext& context) {
+  using Config = PrefillSm90Config<kDim>;
+  PrefillSm90Args sm90 = {args, {}, 0};
+  sm90.box_rows = args.p.kv.block_size < Config::kKeys ? args.p.kv.block_size : Config::kKeys;
+  const cudaError_t error = MakePoolMap(args.p.kv, sm90.box_rows, sm90.pool);
+  if (error != cudaSuccess) return error;
+  const int items = args.plan.max_prefill_tiles * args.p.kv.num_kv_heads;
+  const LaunchShape shape{
+      .grid = dim3(static_cast<unsigned>(items < context.num_sms ? items : context.num_sms)),
+      .block = dim3(Config::kThreads),
+      .shared_bytes = Config::kSharedBytes};
+  return Launch(context, "PrefillAttentionSm90", shape, PrefillAttentionSm90Kernel<T, kDim>, sm90);
+}
+
+template <typename M, typename Cache, int kDim>
 cudaError_t LaunchAttentionOf(const AttentionArgs& args, LaunchContext& context) {
-  using Decode = DecodeConfig<M, Cache, kDim>;
-  using Prefill = PrefillConfig<M, Cache, kDim>;
-  const LaunchShape decode{.grid = dim3(static_cast<unsigned>(args.plan.max_workers)),
-                           .block = dim3(Decode::kThreads),
-                           .shared_bytes = Decode::kSharedBytes};
-  const cudaError_t error = Launch(context, "DecodeAttention", decode,
-                                   DecodeAttentionKernel<M, Cache, kDim>, args);
+  const cudaError_t error = LaunchDecode<M, Cache, kDim>(args, context);
   if (error != cudaSuccess || args.plan.max_prefill_tiles == 0) return error;
-  const LaunchShape prefill{.grid = dim3(static_cast<unsigned>(args.p.kv.num_kv_heads),
-                                         static_cast<unsigned>(args.plan.max_prefill_tiles)),
-                            .block = dim3(Prefill::kThreads),
-                            .shared_bytes = Prefill::kSharedBytes};
-  return Launch(context, "PrefillAttention", prefill, PrefillAttentionKernel<M, Cache, kDim>, args);
+  if constexpr (sizeof(Cache) == 2 && kDim <= 128) {
+    const bool whole_rows = args.p.kv.block_bytes % (kDim * 2) == 0;
+    if (args.p.kv.head_dim == kDim && whole_rows && !args.p.generic_prefill) {
+      return LaunchPrefillSm90<M, kDim>(args, context);
+    }
+  }
+  return LaunchPrefill<M, Cache, kDim>(args, context);
 }
 
 template <typename M, typename Cache>

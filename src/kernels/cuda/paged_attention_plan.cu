@@ -54,8 +54,7 @@ __device__ void CountTiles(const PlanArgs& p, int num_seqs, int* warp_sums, int&
     int decode = 0;
     int rows = 0;
     if (seq < num_seqs) {
-      const SequenceRows s =
-          RowsOf(p.cu_query_lens, p.context_lens, seq, p.plan.group, p.window);
+      const SequenceRows s = RowsOf(p.cu_query_lens, p.context_lens, seq, p.plan.group, p.window);
       if (s.decodes()) {
         decode = s.num_key_tiles(0, s.rows - 1) * p.plan.units;
       } else {

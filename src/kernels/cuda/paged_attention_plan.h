@@ -53,15 +53,15 @@ struct PrefillTile {
 
 struct AttentionPlan {
   AttentionTotals* totals;
-  int32_t* tile_offsets;       // [max_seqs + 1] decode key tiles before a sequence's first
-  DecodeWorker* workers;       // [max_workers]
-  int32_t* arrivals;           // [max_seqs * units] parts of an item that are done; zero at rest
-  PrefillTile* unsorted_tiles; // [max_prefill_tiles]
-  PrefillTile* prefill_tiles;  // [max_prefill_tiles]
-  float* partials;             // [2 max_workers][kDecodeRows][head_dim]
-  float* partial_sums;         // [2 max_workers][kDecodeRows][2] maximum, sum
-  int group;                   // query heads a KV head
-  int units;                   // decode items a sequence
+  int32_t* tile_offsets;        // [max_seqs + 1] decode key tiles before a sequence's first
+  DecodeWorker* workers;        // [max_workers]
+  int32_t* arrivals;            // [max_seqs * units] parts of an item that are done; zero at rest
+  PrefillTile* unsorted_tiles;  // [max_prefill_tiles]
+  PrefillTile* prefill_tiles;   // [max_prefill_tiles]
+  float* partials;              // [2 max_workers][kDecodeRows][head_dim]
+  float* partial_sums;          // [2 max_workers][kDecodeRows][2] maximum, sum
+  int group;                    // query heads a KV head
+  int units;                    // decode items a sequence
   int max_workers;
   int max_prefill_tiles;
   int64_t bytes;

@@ -85,8 +85,7 @@ struct PrefillBlock {
     for (int n = 0; n < kKeyTile / 8; ++n) {
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
-        scores[n][i] =
-            rule.Exponent(scores[n][i], i / 2, key0 + n * 8 + lane % 4 * 2 + i % 2);
+        scores[n][i] = rule.Exponent(scores[n][i], i / 2, key0 + n * 8 + lane % 4 * 2 + i % 2);
       }
     }
     rows.Add(scores);

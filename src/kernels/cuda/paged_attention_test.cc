@@ -65,7 +65,7 @@ void Check(const AttentionShape& shape, const std::vector<SequenceSpec>& sequenc
 
 const std::vector<SequenceSpec> kDecode = {{0, 1},  {1, 1},   {15, 1},  {16, 1}, {63, 1},
                                            {64, 1}, {200, 1}, {517, 1}, {31, 1}};
-const std::vector<SequenceSpec> kMixed = {{0, 1}, {300, 1}, {0, 3},   {70, 130},
+const std::vector<SequenceSpec> kMixed = {{0, 1},  {300, 1}, {0, 3},    {70, 130},
                                           {0, 77}, {5, 1},   {129, 40}, {63, 2}};
 
 struct Types {
@@ -80,8 +80,8 @@ constexpr Types kTypes[] = {{Element::kBFloat16, Element::kBFloat16},
 TEST(PagedAttentionGpuTest, EveryTypeAndHeadDim) {
   for (const Types& types : kTypes) {
     for (const int head_dim : {16, 64, 80, 96, 128, 256}) {
-      SCOPED_TRACE(testing::Message() << "head_dim " << head_dim << " cache "
-                                      << static_cast<int>(types.cache));
+      SCOPED_TRACE(testing::Message()
+                   << "head_dim " << head_dim << " cache " << static_cast<int>(types.cache));
       const bool scaled = types.cache == Element::kFloat8E4M3;
       const AttentionShape shape = {.dtype = types.dtype,
                                     .cache = types.cache,

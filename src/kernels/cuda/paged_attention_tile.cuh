@@ -100,10 +100,10 @@ struct AttentionTile {
 // What turns q . k into an exponent of two, and which keys a lane's two rows (lane / 4 and 8 below)
 // see.
 struct RowRule {
-  float scale;       // to the exponent; with a soft cap, to the cap's argument
-  float cap;         // of the exponent; 0: none
-  float slope[2];    // of the exponent
-  int place[2];      // -1: no row
+  float scale;     // to the exponent; with a soft cap, to the cap's argument
+  float cap;       // of the exponent; 0: none
+  float slope[2];  // of the exponent
+  int place[2];    // -1: no row
   int first_key[2];
 
   __device__ float Exponent(float s, int r, int key) const {
@@ -126,8 +126,7 @@ __device__ inline RowRule RuleOf(const AttentionArgs& a, const SequenceRows& s, 
     const int head = kv_head * s.group + row % s.group;
     rule.place[r] = exists ? s.place(row) : -1;
     rule.first_key[r] = exists ? s.first_key(row) : 0;
-    rule.slope[r] =
-        exists && a.p.alibi_slopes != nullptr ? a.p.alibi_slopes[head] * kLog2E : 0.0f;
+    rule.slope[r] = exists && a.p.alibi_slopes != nullptr ? a.p.alibi_slopes[head] * kLog2E : 0.0f;
   }
   return rule;
 }
@@ -200,7 +199,8 @@ __device__ inline void StoreElement(void* row, Element dtype, int64_t i, float x
   }
 }
 __device__ inline float RoundTo(Element dtype, float x) {
-  return dtype == Element::kBFloat16 ? ToFloat(__float2bfloat16_rn(x)) : ToFloat(__float2half_rn(x));
+  return dtype == Element::kBFloat16 ? ToFloat(__float2bfloat16_rn(x))
+                                     : ToFloat(__float2half_rn(x));
 }
 
 // A bfloat16 query beyond float16's range stays finite.
@@ -219,8 +219,8 @@ __device__ inline __half ToOperand<__half>(float x) {
 __device__ inline void QueryPair(const AttentionArgs& a, const SequenceRows& s, int kv_head,
                                  int row, const RotaryPair& pair, int index, float& x, float& y) {
   const int64_t token = s.first_token + row / s.group;
-  const int64_t offset = token * a.p.q_stride +
-                         int64_t{kv_head * s.group + row % s.group} * a.p.kv.head_dim;
+  const int64_t offset =
+      token * a.p.q_stride + int64_t{kv_head * s.group + row % s.group} * a.p.kv.head_dim;
   x = LoadElement(a.p.q, a.p.dtype, offset + pair.first);
   y = LoadElement(a.p.q, a.p.dtype, offset + pair.second);
   if (!pair.rotated) return;
@@ -263,15 +263,13 @@ __device__ void CopyKeys(const AttentionArgs& a, int kv_head, int block, int key
   const KvView& kv = a.p.kv;
   const int64_t in_block = int64_t{key0 & (kv.block_size - 1)} * kv.head_dim;
   const Cache* key_rows = HeadOfBlock<Cache>(kv, block, a.p.layer, false, kv_head) + in_block;
-  const Cache* value_rows =
-      key_rows + int64_t{kv.num_kv_heads} * kv.block_size * kv.head_dim;
+  const Cache* value_rows = key_rows + int64_t{kv.num_kv_heads} * kv.block_size * kv.head_dim;
   constexpr int kPerPiece = 16 / static_cast<int>(sizeof(Cache));
 #pragma unroll
   for (int i = thread; i < kKeys * Tile::kPieces; i += threads) {
     const int row = i / Tile::kPieces;
     const int piece = i % Tile::kPieces;
-    const bool valid = key0 + row >= first && key0 + row < end &&
-                       piece * kPerPiece < kv.head_dim;
+    const bool valid = key0 + row >= first && key0 + row < end && piece * kPerPiece < kv.head_dim;
     const int source = valid ? row * kv.head_dim + piece * kPerPiece : 0;
     const uint32_t target = row * Tile::kKeyRowBytes + piece * 16;
     CopyAsync16(keys + target, key_rows + source, valid);

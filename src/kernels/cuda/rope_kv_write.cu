@@ -69,7 +69,8 @@ template <typename T, typename Cache>
 __device__ void VectorUnit(const RopeKvWriteParams& p, const T* x, const float* cos,
                            const float* sin, int unit, int rotated, const Target<T, Cache>& y) {
   if (unit >= rotated) {
-    const int i = (p.style == RotaryStyle::kNeox ? rotated * 16 : rotated * 8) + (unit - rotated) * 8;
+    const int i =
+        (p.style == RotaryStyle::kNeox ? rotated * 16 : rotated * 8) + (unit - rotated) * 8;
     y.Store(i, Load8(x + i));
   } else if (p.style == RotaryStyle::kNeox) {
     const int half = p.rotary_dim / 2;
@@ -92,8 +93,7 @@ __device__ void VectorUnit(const RopeKvWriteParams& p, const T* x, const float* 
 template <typename T, typename Cache>
 __device__ void PairUnit(const RopeKvWriteParams& p, const T* x, const float* cos, const float* sin,
                          int unit, int rotated, const Target<T, Cache>& y) {
-  const RotaryPair pair =
-      PairOf(rotated > 0 ? p.style : RotaryStyle::kNone, p.rotary_dim, unit);
+  const RotaryPair pair = PairOf(rotated > 0 ? p.style : RotaryStyle::kNone, p.rotary_dim, unit);
   T a = x[pair.first];
   T b = x[pair.second];
   if (pair.rotated) RotateRounded(a, b, cos[unit], sin[unit]);
@@ -164,9 +164,8 @@ cudaError_t LaunchCache(const RopeKvWriteParams& p, LaunchContext& context) {
 
 cudaError_t RopeKvWrite(const RopeKvWriteParams& p, LaunchContext& context) {
   const bool rotary = p.style != RotaryStyle::kNone;
-  if (p.kv.head_dim <= 0 || p.kv.head_dim % 8 != 0 || p.qkv_stride % 8 != 0 ||
-      p.num_heads <= 0 || p.kv.num_kv_heads <= 0 || p.kv.block_size <= 0 ||
-      p.step.max_tokens <= 0) {
+  if (p.kv.head_dim <= 0 || p.kv.head_dim % 8 != 0 || p.qkv_stride % 8 != 0 || p.num_heads <= 0 ||
+      p.kv.num_kv_heads <= 0 || p.kv.block_size <= 0 || p.step.max_tokens <= 0) {
     return cudaErrorInvalidValue;
   }
   if (rotary && (p.rotary_dim <= 0 || p.rotary_dim % 2 != 0 || p.rotary_dim > p.kv.head_dim ||

@@ -54,8 +54,7 @@ void Check(const AttentionShape& shape) {
 TEST(RopeKvWriteGpuTest, EveryStyleDimAndType) {
   for (const Element dtype : {Element::kBFloat16, Element::kFloat16}) {
     for (const Element cache : {dtype, Element::kFloat8E4M3}) {
-      for (const RotaryStyle style :
-           {RotaryStyle::kNone, RotaryStyle::kNeox, RotaryStyle::kGptj}) {
+      for (const RotaryStyle style : {RotaryStyle::kNone, RotaryStyle::kNeox, RotaryStyle::kGptj}) {
         // 20 of 80 takes pairs, the others vectors.
         for (const auto& [head_dim, rotary_dim] :
              {std::pair{128, 128}, {64, 32}, {80, 20}, {256, 64}, {80, 32}}) {

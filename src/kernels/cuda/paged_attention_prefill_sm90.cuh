@@ -1,0 +1,461 @@
+// SPDX-License-Identifier: Apache-2.0
+// Attention of many rows a sequence on Hopper, head_dim 64 and 128, cache of the activations' type.
+//
+// A block stays on its processor and takes tiles of 128 packed rows, two warpgroups of 64 rows. A
+// third warpgroup only copies: keys and values of 128 tokens at a time, box by box of the block
+// table through the bulk copy engine, into rings that run on from one tile of rows to the next. A
+// warpgroup multiplies its next scores while it turns the last into probabilities, and the two
+// warpgroups overlap each other.
+//
+//   shared memory   Q [2][halves][64 rows][128 bytes]   K ring, V ring [stages][halves][128][128]
+//
+// `halves`: groups of 64 columns; rows of 128 bytes are swizzled by the copy engine's pattern.
+#pragma once
+
+#include "kernels/cuda/paged_attention_tile.cuh"
+#include "kernels/cuda/wgmma.cuh"
+
+namespace trireme::cuda {
+
+template <int kDim>
+struct PrefillSm90Config {
+  static constexpr int kKeys = 128;  // of a tile
+  static constexpr int kHalves = kDim / 64;
+  static constexpr int kThreads = 384;
+  static constexpr int kGroupRows = 64;  // rows of a warpgroup
+  static constexpr int kQueryHalfBytes = kGroupRows * 128;
+  static constexpr int kQueryBytes = 2 * kHalves * kQueryHalfBytes;
+  static constexpr int kHalfBytes = kKeys * 128;
+  static constexpr int kTileBytes = kHalves * kHalfBytes;
+  static constexpr int kStages = kDim == 128 ? 2 : 4;
+  // Barriers: full and empty, of keys and of values.
+  static constexpr int kSharedBytes = kQueryBytes + 2 * kStages * kTileBytes + 4 * kStages * 8;
+};
+
+struct PrefillSm90Args {
+  AttentionArgs attention;
+  CUtensorMap pool;  // rows of head_dim, in boxes of 64 columns
+  int box_rows;
+};
+
+// One tile of packed rows of one KV head.
+struct PrefillItem {
+  SequenceRows s;
+  int seq;
+  int kv_head;
+  int row0;
+  int first_key;   // that any row sees
+  int first_tile;  // of kKeys keys, absolute
+  int num_tiles;
+};
+
+template <typename T, int kDim>
+struct PrefillSm90Block {
+  using Config = PrefillSm90Config<kDim>;
+  static constexpr int kStages = Config::kStages;
+  static constexpr int kConsumerWarps = 8;
+
+  const PrefillSm90Args& args;
+  const AttentionArgs& a;
+  int items;
+  uint32_t shared;
+
+  __device__ explicit PrefillSm90Block(const PrefillSm90Args& all)
+      : args(all), a(all.attention), shared(SharedAddress(DynamicShared())) {
+    items = a.plan.totals->prefill_tiles * a.p.kv.num_kv_heads;
+  }
+
+  __device__ uint32_t Keys(int stage) const {
+    return shared + Config::kQueryBytes + stage * Config::kTileBytes;
+  }
+  __device__ uint32_t Values(int stage) const { return Keys(kStages + stage); }
+  __device__ uint32_t KeysFull(int stage) const { return Keys(2 * kStages) + stage * 8; }
+  __device__ uint32_t KeysEmpty(int stage) const { return KeysFull(kStages + stage); }
+  __device__ uint32_t ValuesFull(int stage) const { return KeysFull(2 * kStages + stage); }
+  __device__ uint32_t ValuesEmpty(int stage) const { return KeysFull(3 * kStages + stage); }
+
+  __device__ void InitBarriers() const {
+    for (int stage = 0; stage < kStages; ++stage) {
+      BarrierInit(KeysFull(stage), 1);
+      BarrierInit(ValuesFull(stage), 1);
+      BarrierInit(KeysEmpty(stage), kConsumerWarps);
+      BarrierInit(ValuesEmpty(stage), kConsumerWarps);
+    }
+    BarrierInitFence();
+  }
+
+  // The item of `round`: forwards and backwards over the blocks in turn, so that who had the
+  // longest tile of a round gets the shortest of the next. False beyond the last.
+  __device__ bool ItemOf(int round, PrefillItem& item) const {
+    const int blocks = static_cast<int>(gridDim.x);
+    const int block = static_cast<int>(blockIdx.x);
+    const int index = round * blocks + (round % 2 == 0 ? block : blocks - 1 - block);
+    if (index >= items) return false;
+    const PrefillTile tile = a.plan.prefill_tiles[index / a.p.kv.num_kv_heads];
+    item.seq = tile.seq;
+    item.row0 = tile.row;
+    item.kv_head = index % a.p.kv.num_kv_heads;
+    item.s =
+        RowsOf(a.p.step.cu_query_lens, a.p.step.context_lens, tile.seq, a.plan.group, a.p.window);
+    const int last = min(item.row0 + kPrefillRows, item.s.rows) - 1;
+    item.first_key = item.s.first_key(item.row0);
+    item.first_tile = item.first_key / Config::kKeys;
+    item.num_tiles = item.s.place(last) / Config::kKeys + 1 - item.first_tile;
+    return true;
+  }
+
+  // A block may have no item of the last round.
+  __device__ bool RoundExists(int round) const {
+    return round * static_cast<int>(gridDim.x) < items;
+  }
+
+  // Rows of this item's tile that no copy fills or that lie behind the sequence's end.
+  __device__ static bool NeedsZeros(const PrefillItem& item, int key0) {
+    return key0 + Config::kKeys > item.s.length() || key0 < item.first_key;
+  }
+
+  // One warp. Lane i copies box i / halves, column group i % halves, of every tile.
+  __device__ void Produce() const {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    const KvView& kv = a.p.kv;
+    const int boxes = Config::kKeys / args.box_rows;
+    const int box = lane / Config::kHalves;
+    const int half = lane % Config::kHalves;
+    const int rows_per_block = static_cast<int>(kv.block_bytes / (kDim * 2));
+    int stage = 0;
+    int phase = 0;
+    for (int round = 0; RoundExists(round); ++round) {
+      PrefillItem item;
+      if (!ItemOf(round, item)) continue;
+      const int32_t* table =
+          a.p.step.block_tables + int64_t{item.seq} * a.p.step.block_table_stride;
+      const int key_head_row = (a.p.layer * 2 * kv.num_kv_heads + item.kv_head) * kv.block_size;
+      const int value_head_row = key_head_row + kv.num_kv_heads * kv.block_size;
+      for (int tile = 0; tile < item.num_tiles; ++tile) {
+        const int key0 = (item.first_tile + tile) * Config::kKeys + box * args.box_rows;
+        const bool wanted =
+            box < boxes && key0 < item.s.length() && key0 + args.box_rows > item.first_key;
+        const int copies = __popc(__ballot_sync(0xffffffffu, wanted));
+        const int row =
+            wanted ? table[key0 / kv.block_size] * rows_per_block + (key0 & (kv.block_size - 1))
+                   : 0;
+        const uint32_t offset = half * Config::kHalfBytes + box * args.box_rows * 128;
+        const int bytes = copies * args.box_rows * 128;
+        BarrierWait(KeysEmpty(stage), phase ^ 1);
+        if (lane == 0) BarrierExpect(KeysFull(stage), bytes);
+        __syncwarp();
+        if (wanted) {
+          CopyBox(&args.pool, Keys(stage) + offset, half * 64, row + key_head_row, KeysFull(stage));
+        }
+        BarrierWait(ValuesEmpty(stage), phase ^ 1);
+        if (lane == 0) BarrierExpect(ValuesFull(stage), bytes);
+        __syncwarp();
+        if (wanted) {
+          CopyBox(&args.pool, Values(stage) + offset, half * 64, row + value_head_row,
+                  ValuesFull(stage));
+        }
+        if (++stage == kStages) {
+          stage = 0;
+          phase ^= 1;
+        }
+      }
+    }
+  }
+};
+
+// A consumer warpgroup: 64 of an item's rows.
+template <typename T, int kDim>
+struct PrefillSm90Group {
+  using Block = PrefillSm90Block<T, kDim>;
+  using Config = PrefillSm90Config<kDim>;
+  static constexpr int kStages = Config::kStages;
+  static constexpr int kSteps = kDim / 16;
+  static constexpr int kKeyColumns = Config::kKeys / 8;
+
+  const Block& b;
+  const AttentionArgs& a;
+  int group;   // 0 or 1
+  int thread;  // of the warpgroup
+  int lane;
+  uint32_t queries;
+
+  __device__ PrefillSm90Group(const Block& block, int index)
+      : b(block),
+        a(block.a),
+        group(index),
+        thread(static_cast<int>(threadIdx.x) % 128),
+        lane(static_cast<int>(threadIdx.x) % 32),
+        queries(block.shared + index * Config::kHalves * Config::kQueryHalfBytes) {}
+
+  __device__ void Synchronize() const { NamedBarrier(1 + group, 128); }
+
+  __device__ void LoadQueries(const PrefillItem& item, int row0) const {
+    constexpr int kPieces = kDim / 8;
+    unsigned char* base = DynamicShared() + (queries - b.shared);
+    Synchronize();  // the warps are through with the last item's rows
+#pragma unroll
+    for (int i = thread; i < Config::kGroupRows * kPieces; i += 128) {
+      const int row = i / kPieces;
+      const int piece = i % kPieces;
+      const int packed = row0 + row;
+      uint4 x = {0, 0, 0, 0};
+      if (packed < item.s.rows) {
+        const int64_t token = item.s.first_token + packed / item.s.group;
+        const int head = item.kv_head * item.s.group + packed % item.s.group;
+        const T* source = static_cast<const T*>(a.p.q) + token * a.p.q_stride + head * kDim;
+        x = *reinterpret_cast<const uint4*>(source + piece * 8);
+      }
+      *reinterpret_cast<uint4*>(base + piece / 8 * Config::kQueryHalfBytes + row * 128 +
+                                ((piece % 8) ^ (row % 8)) * 16) = x;
+    }
+    FenceAsyncProxy();
+    Synchronize();
+  }
+
+  // Starts s = Q K^T.
+  __device__ void StartScores(int stage, float (&s)[kKeyColumns][4]) const {
+    WarpgroupFence();
+#pragma unroll
+    for (int step = 0; step < kSteps; ++step) {
+      const uint32_t column = step % 4 * 32;
+      const uint64_t q =
+          MatrixDescriptor(queries + step / 4 * Config::kQueryHalfBytes + column, 16);
+      const uint64_t k =
+          MatrixDescriptor(b.Keys(stage) + step / 4 * Config::kHalfBytes + column, 16);
+      MultiplyShared<T>(s, q, k, step > 0);
+    }
+    WarpgroupCommit();
+  }
+
+  // Starts o += P V.
+  __device__ void StartValues(int stage, const uint32_t (&p)[kKeyColumns / 2][4],
+                              float (&o)[kDim / 8][4]) const {
+    WarpgroupFence();
+#pragma unroll
+    for (int step = 0; step < kKeyColumns / 2; ++step) {
+      MultiplyRegisters<T>(o, p[step],
+                           MatrixDescriptor(b.Values(stage) + step * 16 * 128, Config::kHalfBytes));
+    }
+    WarpgroupCommit();
+  }
+
+  // Whatever lies behind the sequence's end, or was not copied, is no number to multiply with zero.
+  __device__ void ZeroValues(const PrefillItem& item, int key0, int stage) const {
+    unsigned char* base = DynamicShared() + (b.Values(stage) - b.shared);
+    for (int i = thread; i < Config::kKeys * Config::kHalves * 8; i += 128) {
+      const int row = i / (Config::kHalves * 8);
+      if (key0 + row < item.s.length() && key0 + row >= item.first_key) continue;
+      const int half = i / 8 % Config::kHalves;
+      *reinterpret_cast<uint4*>(base + half * Config::kHalfBytes + row * 128 + i % 8 * 16) =
+          uint4{0, 0, 0, 0};
+    }
+    FenceAsyncProxy();
+    Synchronize();
+  }
+
+  // Raw scores of one tile: masks them, and with a soft cap or slopes makes exponents of them.
+  __device__ void Mask(const RowRule& rule, bool exponents, int key0, int lowest_place,
+                       int highest_first, float (&s)[kKeyColumns][4]) const {
+    const int column = lane % 4 * 2;
+    if (exponents) {
+#pragma unroll
+      for (int n = 0; n < kKeyColumns; ++n) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          s[n][i] = rule.Exponent(s[n][i], i / 2, key0 + n * 8 + column + i % 2);
+        }
+      }
+    } else if (key0 + Config::kKeys - 1 > lowest_place || key0 < highest_first) {
+#pragma unroll
+      for (int n = 0; n < kKeyColumns; ++n) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          const int key = key0 + n * 8 + column + i % 2;
+          if (key > rule.place[i / 2] || key < rule.first_key[i / 2]) s[n][i] = -INFINITY;
+        }
+      }
+    }
+  }
+
+  struct Sums {
+    float max[2] = {-INFINITY, -INFINITY};  // of the raw scores
+    float sum[2] = {0.0f, 0.0f};            // of this lane's columns
+    float shrink[2];                        // what o shrinks by
+  };
+
+  __device__ void Softmax(float scale, float (&s)[kKeyColumns][4], Sums& sums) const {
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      float top = sums.max[r];
+#pragma unroll
+      for (int n = 0; n < kKeyColumns; ++n) {
+        top = fmaxf(top, fmaxf(s[n][2 * r], s[n][2 * r + 1]));
+      }
+      top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, 1));
+      top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, 2));
+      const float base = top == -INFINITY ? 0.0f : top * scale;
+      sums.shrink[r] = Exp2(sums.max[r] * scale - base);
+      sums.max[r] = top;
+      float added = 0.0f;
+#pragma unroll
+      for (int n = 0; n < kKeyColumns; ++n) {
+        s[n][2 * r] = Exp2(s[n][2 * r] * scale - base);
+        s[n][2 * r + 1] = Exp2(s[n][2 * r + 1] * scale - base);
+        added += s[n][2 * r] + s[n][2 * r + 1];
+      }
+      sums.sum[r] = sums.sum[r] * sums.shrink[r] + added;
+    }
+  }
+
+  __device__ static void Pack(const float (&s)[kKeyColumns][4], uint32_t (&p)[kKeyColumns / 2][4]) {
+#pragma unroll
+    for (int step = 0; step < kKeyColumns / 2; ++step) PackProbabilities<T>(s, step, p[step]);
+  }
+
+  __device__ static void Shrink(const Sums& sums, float (&o)[kDim / 8][4]) {
+#pragma unroll
+    for (int n = 0; n < kDim / 8; ++n) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) o[n][i] *= sums.shrink[i / 2];
+    }
+  }
+
+  __device__ void Store(const PrefillItem& item, int row0, const Sums& sums,
+                        const float (&o)[kDim / 8][4]) const {
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      float total = sums.sum[r] + __shfl_xor_sync(0xffffffffu, sums.sum[r], 1);
+      total += __shfl_xor_sync(0xffffffffu, total, 2);
+      const int row = row0 + thread / 32 * 16 + lane / 4 + 8 * r;
+      if (row >= item.s.rows) continue;
+      const float factor = a.p.kv.v_scale / total;
+      const int64_t token = item.s.first_token + row / item.s.group;
+      T* out = static_cast<T*>(a.p.out) + token * a.p.out_stride +
+               (item.kv_head * item.s.group + row % item.s.group) * kDim;
+#pragma unroll
+      for (int n = 0; n < kDim / 8; ++n) {
+        *reinterpret_cast<uint32_t*>(out + n * 8 + lane % 4 * 2) =
+            Pack2<T>(o[n][2 * r] * factor, o[n][2 * r + 1] * factor);
+      }
+    }
+  }
+
+  // This warp is through with what the barrier guards.
+  __device__ void Release(uint32_t barrier) const {
+    if (lane == 0) BarrierArrive(barrier);
+  }
+
+  // Where the rings stand.
+  struct Cursor {
+    int stage = 0;
+    int phase = 0;
+    __device__ void Advance() {
+      if (++stage == kStages) {
+        stage = 0;
+        phase ^= 1;
+      }
+    }
+  };
+
+  __device__ void Skip(Cursor& at) const {
+    BarrierWait(b.KeysFull(at.stage), at.phase);
+    Release(b.KeysEmpty(at.stage));
+    BarrierWait(b.ValuesFull(at.stage), at.phase);
+    Release(b.ValuesEmpty(at.stage));
+    at.Advance();
+  }
+
+  __device__ void WaitForValues(const PrefillItem& item, int key0, const Cursor& at) const {
+    BarrierWait(b.ValuesFull(at.stage), at.phase);
+    if (Block::NeedsZeros(item, key0)) ZeroValues(item, key0, at.stage);
+  }
+
+  __device__ void Attend(const PrefillItem& item, Cursor& at) const {
+    const int row0 = item.row0 + group * Config::kGroupRows;
+    const int last_row = min(row0 + Config::kGroupRows, item.s.rows) - 1;
+    const bool any = row0 < item.s.rows;
+    const int own_tiles = any ? item.s.place(last_row) / Config::kKeys + 1 - item.first_tile : 0;
+    if (any) AttendRows(item, row0, last_row, own_tiles, at);
+    for (int tile = own_tiles; tile < item.num_tiles; ++tile) Skip(at);
+  }
+
+  __device__ void AttendRows(const PrefillItem& item, int row0, int last_row, int tiles,
+                             Cursor& at) const {
+    LoadQueries(item, row0);
+    const RowRule rule = RuleOf(a, item.s, item.kv_head, row0 + thread / 32 * 16, lane);
+    const bool exponents = rule.cap > 0.0f || a.p.alibi_slopes != nullptr;
+    const float scale = exponents ? 1.0f : rule.scale;
+    const int lowest_place = item.s.place(row0);
+    const int highest_first = item.s.first_key(last_row);
+    Sums sums;
+    float o[kDim / 8][4] = {};
+    float s[kKeyColumns][4];
+    uint32_t p[kKeyColumns / 2][4];
+    int key0 = item.first_tile * Config::kKeys;
+
+    BarrierWait(b.KeysFull(at.stage), at.phase);
+    StartScores(at.stage, s);
+    WarpgroupWait<0>();
+    Settle(s);
+    Release(b.KeysEmpty(at.stage));
+    Mask(rule, exponents, key0, lowest_place, highest_first, s);
+    Softmax(scale, s, sums);
+    Pack(s, p);
+    for (int tile = 1; tile < tiles; ++tile) {
+      const Cursor values = at;
+      at.Advance();
+      BarrierWait(b.KeysFull(at.stage), at.phase);
+      StartScores(at.stage, s);
+      WaitForValues(item, key0, values);
+      StartValues(values.stage, p, o);
+      key0 += Config::kKeys;
+      WarpgroupWait<1>();
+      Settle(s);
+      Release(b.KeysEmpty(at.stage));
+      Mask(rule, exponents, key0, lowest_place, highest_first, s);
+      Softmax(scale, s, sums);
+      WarpgroupWait<0>();
+      Settle(o);
+      Release(b.ValuesEmpty(values.stage));
+      Shrink(sums, o);
+      Pack(s, p);
+    }
+    WaitForValues(item, key0, at);
+    StartValues(at.stage, p, o);
+    WarpgroupWait<0>();
+    Settle(o);
+    Release(b.ValuesEmpty(at.stage));
+    at.Advance();
+    Store(item, row0, sums, o);
+  }
+
+  __device__ void Consume() const {
+    Cursor at;
+    for (int round = 0; b.RoundExists(round); ++round) {
+      PrefillItem item;
+      if (b.ItemOf(round, item)) Attend(item, at);
+    }
+  }
+};
+
+template <typename T, int kDim>
+__global__ void __launch_bounds__(PrefillSm90Config<kDim>::kThreads, 1)
+    PrefillAttentionSm90Kernel(const __grid_constant__ PrefillSm90Args args) {
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+  cudaGridDependencySynchronize();
+  cudaTriggerProgrammaticLaunchCompletion();
+  const PrefillSm90Block<T, kDim> block(args);
+  if (threadIdx.x == 0) block.InitBarriers();
+  __syncthreads();
+  const int group = static_cast<int>(threadIdx.x) / 128;
+  if (group == 0) {
+    GiveRegisters<24>();
+    if (threadIdx.x < 32) block.Produce();
+  } else {
+    TakeRegisters<240>();
+    PrefillSm90Group<T, kDim>(block, group - 1).Consume();
+  }
+#endif
+}
+
+}  // namespace trireme::cuda
