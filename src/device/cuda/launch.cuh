@@ -21,6 +21,12 @@ cudaError_t Launch(LaunchContext& context, const char* name, const LaunchShape& 
                                                    static_cast<int>(shape.shared_bytes));
     if (error != cudaSuccess) return error;
   }
+  // All kernels share one split of L1 and shared memory: a multiprocessor must run empty to change
+  // it, so a dependent launch could not start beside a kernel with another split.
+  const cudaError_t split = cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
+                                                 cudaFuncAttributePreferredSharedMemoryCarveout,
+                                                 cudaSharedmemCarveoutMaxShared);
+  if (split != cudaSuccess) return split;
   cudaLaunchAttribute attributes[2];
   unsigned num_attributes = 0;
   if (context.dependent) {
