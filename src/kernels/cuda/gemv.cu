@@ -3,73 +3,13 @@
 
 #include "device/cuda/launch.cuh"
 #include "kernels/cuda/gemv.cuh"
+#include "kernels/cuda/gemv_plan.h"
 
 namespace trireme::cuda {
 namespace {
 
-constexpr int kTileRows = 16;     // rows of W a tile: 8 of each branch of a gated layer
-constexpr int kChunkBytes = 128;  // of one row, that a warp multiplies in one step
-constexpr int kNormBytes = (kMaxGemvRows + 16) * 4;
-constexpr int kPartialBytes = 32 * 1024;
-constexpr int kPhaseBytes = 72 * 1024;         // of x, when it is staged in several phases
-constexpr int kSinglePhaseBytes = 132 * 1024;  // of x, when it cannot be
-constexpr int kMaxSharedBytes = 227 * 1024;
-
-// How the blocks go through W, set by the host.
-//
-// Shared memory: [ring: depth x 4 x threads x 16 bytes][x: num_rows rows of x_row_bytes][partial sums: group_tiles x warps x num_rows x 16
-// float32][norm: a scale for each row, a sum for each warp].
-struct GemvPlan {
-  int num_tiles = 0;
-  int num_chunks = 0;    // of a row of W
-  int num_phases = 0;    // x is staged in so many parts
-  int phase_chunks = 0;  // a multiple of warps
-  int group_tiles = 0;   // tiles of a block between two additions over its warps
-  int x_row_bytes = 0;
-  int x_offset = 0;
-  int partial_offset = 0;
-  int norm_offset = 0;
-  int shared_bytes = 0;
-};
-
-int CeilDiv(int a, int b) { return (a + b - 1) / b; }
-
-bool MakePlan(const GemvParams& params, const GemvConfig& config, int num_sms, GemvPlan* plan) {
-  const int value_bytes = params.weight == Element::kFloat8E4M3 ? 1 : 2;
-  const int chunk_values = kChunkBytes / value_bytes;
-  const int stride = config.warps;
-  plan->num_tiles = CeilDiv(params.out_features, kTileRows);
-  plan->num_chunks = CeilDiv(params.in_features, chunk_values);
-  const int block_tiles = CeilDiv(plan->num_tiles, num_sms);
-  const int tile_bytes = config.warps * params.num_rows * kTileRows * 4;
-  const int chunk_x_bytes = chunk_values * 2;
-  // Rows of x start 64 (16-bit weights) or 16 bytes (e4m3) further round the banks than the last, so
-  // that the lanes of a load meet in no bank.
-  const int padding = value_bytes == 2 ? 64 : 16;
-  const auto row_bytes = [&](int chunks) { return chunks * chunk_x_bytes + padding; };
-
-  plan->num_phases = 1;
-  plan->phase_chunks = CeilDiv(plan->num_chunks, stride) * stride;
-  if (params.num_rows * row_bytes(plan->phase_chunks) > kPhaseBytes) {
-    // All tiles of a block keep their partial sums over the phases.
-    const int fitting = (kPhaseBytes / params.num_rows - padding) / chunk_x_bytes / stride * stride;
-    if (fitting > 0 && block_tiles * tile_bytes <= kPartialBytes) {
-      plan->num_phases = CeilDiv(plan->num_chunks, fitting);
-      plan->phase_chunks = CeilDiv(CeilDiv(plan->num_chunks, plan->num_phases), stride) * stride;
-      plan->num_phases = CeilDiv(plan->num_chunks, plan->phase_chunks);
-    } else if (params.num_rows * row_bytes(plan->phase_chunks) > kSinglePhaseBytes) {
-      return false;
-    }
-  }
-  const int fitting_tiles = kPartialBytes / tile_bytes;
-  plan->group_tiles = fitting_tiles < block_tiles ? fitting_tiles : block_tiles;
-  plan->x_row_bytes = row_bytes(plan->phase_chunks);
-  plan->x_offset = config.depth * config.warps * 32 * 64;
-  plan->partial_offset = plan->x_offset + params.num_rows * plan->x_row_bytes;
-  plan->norm_offset = plan->partial_offset + plan->group_tiles * tile_bytes;
-  plan->shared_bytes = plan->norm_offset + kNormBytes;
-  return plan->group_tiles > 0 && plan->shared_bytes <= kMaxSharedBytes;
-}
+constexpr int kTileRows = kGemvTileRows;
+constexpr int kChunkBytes = kGemvChunkBytes;
 
 // The place of a thread in the tensor cores' operands: row `group` (and + 8) of a tile, column
 // `group` of x, and the lane's share of each chunk.
@@ -155,153 +95,209 @@ class WeightStream {
   bool second_valid_ = false;
 };
 
-// Asks the L2 for what the block's prologue and first tiles will read.
-__device__ void PrefetchConstants(const GemvParams& params, int l2_prefetch_bytes, int first_tile,
-                                  int last_tile) {
-  const int thread = static_cast<int>(threadIdx.x);
-  const int line = thread * kChunkBytes;
-  if (params.gamma != nullptr && line < params.in_features * 2) {
-    PrefetchLineToL2(static_cast<const uint8_t*>(params.gamma) + line);
-  }
+// Asks the L2 for the first bytes of the block's part of W.
+__device__ void PrefetchWeights(const GemvParams& params, int l2_prefetch_bytes, int first_tile,
+                                int last_tile) {
+  constexpr int kSpan = 4096;
   const int branches = params.gated ? 2 : 1;
   const int rows = kTileRows / branches;
-  if (params.bias != nullptr && line < (last_tile - first_tile) * rows * 2) {
-    const int byte = first_tile * rows * 2 + line;
-    if (byte < params.out_features * 2) {
-      PrefetchLineToL2(static_cast<const uint8_t*>(params.bias) + byte);
-    }
-  }
-  constexpr int kSpan = 4096;
   const int row_bytes = params.in_features * (params.weight == Element::kFloat8E4M3 ? 1 : 2);
   for (int branch = 0; branch < branches; ++branch) {
     const int first_row = branch * (params.out_features / 2) + first_tile * rows;
-    int end_row = first_row + (last_tile - first_tile) * rows;
-    if (end_row > params.out_features) end_row = params.out_features;
+    const int end_row = min(first_row + (last_tile - first_tile) * rows, params.out_features);
     const int64_t owned = int64_t{end_row - first_row} * row_bytes;
     const int64_t wanted = l2_prefetch_bytes / branches;
     const int64_t bytes = wanted < owned ? wanted : owned;
     const uint8_t* base = static_cast<const uint8_t*>(params.w) + int64_t{first_row} * row_bytes;
-    for (int64_t at = int64_t{thread} * kSpan; at < bytes; at += int64_t{blockDim.x} * kSpan) {
+    for (int64_t at = int64_t{threadIdx.x} * kSpan; at < bytes; at += int64_t{blockDim.x} * kSpan) {
       const int64_t left = bytes - at;
       PrefetchSpanToL2(base + at, static_cast<int>(left < kSpan ? left / 16 * 16 : kSpan));
     }
   }
 }
 
-// scales[token] = 1 / sqrt(mean(x^2) + epsilon), for all threads. The warps share the tokens.
-template <typename T, int kWarps>
-__device__ void NormScales(const GemvParams& params, int rows, float* scales, float* sums) {
-  const LanePlace place;
-  const int thread = static_cast<int>(threadIdx.x);
-  const int parts = rows > 4 ? kWarps / 8 : rows > 2 ? kWarps / 4 : kWarps / rows;
-  const int token = place.warp / parts;
-  if (token < rows) {
-    const T* x = static_cast<const T*>(params.x) + token * params.x_stride;
-    float sum = 0.0f;
-#pragma unroll 4
-    for (int k = (thread - token * parts * 32) * 8; k < params.in_features; k += parts * 32 * 8) {
-      const Vector8<T> vector = Load8(x + k);
+// Starts the copy of `count` 16-bit values, all threads taking part; nothing beyond `end` is read.
+__device__ void CopyRow(uint32_t target, const void* row, int first, int count, int end) {
+  for (int i = static_cast<int>(threadIdx.x) * 8; i < count;
+       i += static_cast<int>(blockDim.x) * 8) {
+    const auto* source = static_cast<const uint8_t*>(row) + (first + i) * 2;
+    StreamCopy(target + i * 2, source, first + i < end);
+  }
+}
+
+// What no predecessor writes.
+__device__ void CopyConstants(const GemvParams& params, const GemvPlan& plan, uint32_t shared,
+                              int first_row) {
+  if (params.gamma != nullptr) {
+    CopyRow(shared + plan.gamma_offset, params.gamma, 0, params.in_features, params.in_features);
+  }
+  if (params.bias != nullptr) {
+    CopyRow(shared + plan.bias_offset, params.bias, first_row, plan.block_rows,
+            params.out_features);
+  }
+}
+
+__device__ void CopyResidual(const GemvParams& params, const GemvPlan& plan, uint32_t shared,
+                             int first_row) {
+  if (params.residual == nullptr) return;
+  for (int token = 0; token < params.num_rows; ++token) {
+    CopyRow(shared + plan.residual_offset + token * plan.block_rows * 2,
+            static_cast<const uint8_t*>(params.residual) + token * params.residual_stride * 2,
+            first_row, plan.block_rows, params.out_features);
+  }
+}
+
+// One phase of x as the product takes it, in shared memory; zero beyond in_features. Rows that do
+// not count are staged too: their sums are never stored, and no count has to be waited for.
+template <typename T, typename Format, int kWarps>
+class InputStage {
+ public:
+  static constexpr int kThreads = kWarps * 32;
+  static constexpr bool kFp8 = Format::kValueBytes == 1;
+
+  __device__ InputStage(const GemvParams& params, const GemvPlan& plan, uint8_t* shared)
+      : params_(params),
+        plan_(plan),
+        x_(shared + plan.x_offset),
+        gamma_(reinterpret_cast<const T*>(shared + plan.gamma_offset)),
+        squares_(reinterpret_cast<float*>(shared + plan.squares_offset)),
+        phase_values_(plan.phase_chunks * (kChunkBytes / Format::kValueBytes)),
+        gamma_offset_(params.gamma_plus_one ? 1.0f : 0.0f),
+        input_scale_(kFp8 ? 1.0f / params.x_scale : 1.0f) {}
+
+  // Ends with a barrier. All copies of the thread have landed then.
+  __device__ void Run(int phase) {
+    if (kFp8 && params_.x_dtype == Element::kFloat8E4M3) {
+      Widen(phase * phase_values_);
+      StreamWait<0>();
+    } else {
+      const auto target = static_cast<uint32_t>(__cvta_generic_to_shared(x_));
+      for (int token = 0; token < params_.num_rows; ++token) {
+        CopyRow(target + token * plan_.x_row_bytes,
+                static_cast<const T*>(params_.x) + token * params_.x_stride, phase * phase_values_,
+                phase_values_, params_.in_features);
+      }
+      StreamCommit();
+      StreamWait<0>();
+      if (params_.gamma != nullptr) SumSquares();
+      if (kFp8 || params_.gamma != nullptr) Transform();
+    }
+    __syncthreads();
+  }
+
+ private:
+  // e4m3 to float16, several loads in flight.
+  __device__ void Widen(int first) {
+    constexpr int kLoads = 4;
+    const int vectors = phase_values_ / 8;
+    const int total = params_.num_rows * vectors;
+    for (int base = static_cast<int>(threadIdx.x); base < total; base += kLoads * kThreads) {
+      uint2 packed[kLoads] = {};
 #pragma unroll
-      for (int i = 0; i < 8; ++i) {
-        const float value = ToFloat(vector.values[i]);
-        sum += value * value;
+      for (int i = 0; i < kLoads; ++i) {
+        const int vector = base + i * kThreads;
+        const int k = first + vector % vectors * 8;
+        if (vector < total && k < params_.in_features) {
+          packed[i] = *reinterpret_cast<const uint2*>(static_cast<const uint8_t*>(params_.x) +
+                                                      vector / vectors * params_.x_stride + k);
+        }
+      }
+#pragma unroll
+      for (int i = 0; i < kLoads; ++i) {
+        const int vector = base + i * kThreads;
+        if (vector >= total) continue;
+        *reinterpret_cast<uint4*>(x_ + vector / vectors * plan_.x_row_bytes +
+                                  vector % vectors * 16) = {
+            HalvesOfE4M3(packed[i].x), HalvesOfE4M3(packed[i].x >> 16), HalvesOfE4M3(packed[i].y),
+            HalvesOfE4M3(packed[i].y >> 16)};
+      }
+    }
+  }
+
+  // Warps that share a row of x.
+  __device__ int Parts() const {
+    const int rows = params_.num_rows;
+    return rows > 4 ? kWarps / 8 : rows > 2 ? kWarps / 4 : kWarps / rows;
+  }
+
+  __device__ void SumSquares() {
+    __syncthreads();  // x and gamma have landed
+    const LanePlace place;
+    const int parts = Parts();
+    const int token = place.warp / parts;
+    const int thread = static_cast<int>(threadIdx.x) - token * parts * 32;
+    float sum = 0.0f;
+    if (token < params_.num_rows) {
+      const T* x = reinterpret_cast<const T*>(x_ + token * plan_.x_row_bytes);
+      for (int k = thread * 8; k < params_.in_features; k += parts * 32 * 8) {
+        const Vector8<T> vector = Load8(x + k);
+#pragma unroll
+        for (int i = 0; i < 8; ++i) sum += ToFloat(vector.values[i]) * ToFloat(vector.values[i]);
       }
     }
 #pragma unroll
     for (int mask = 16; mask > 0; mask /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, mask);
-    if (thread % 32 == 0) sums[place.warp] = sum;
+    if (thread % 32 == 0) squares_[place.warp] = sum;
+    __syncthreads();
   }
-  __syncthreads();
-  if (thread < rows) {
+
+  __device__ float NormScale(int token) const {
+    const int parts = Parts();
     float sum = 0.0f;
-    for (int part = 0; part < parts; ++part) sum += sums[thread * parts + part];
-    scales[thread] = rsqrtf(sum / static_cast<float>(params.in_features) + params.epsilon);
-  }
-  __syncthreads();
-}
-
-// Eight values of x as the product takes them.
-template <typename T, typename X>
-__device__ Vector8<X> OperandOf(const GemvParams& params, const Vector8<T>& x,
-                                const Vector8<T>& gamma, float norm_scale) {
-  Vector8<X> operand;
 #pragma unroll
-  for (int i = 0; i < 8; ++i) {
-    float value = ToFloat(x.values[i]);
-    if (params.gamma != nullptr) {
-      const float weight = ToFloat(gamma.values[i]) + (params.gamma_plus_one ? 1.0f : 0.0f);
-      value *= norm_scale * weight;
+    for (int part = 0; part < kWarps; ++part) {
+      if (part < parts) sum += squares_[token * parts + part];
     }
-    if (params.weight == Element::kFloat8E4M3) {
-      operand.values[i] = FromFloat<X>(ToFloat(RoundToE4M3(value / params.x_scale)));
-    } else {
-      operand.values[i] = FromFloat<X>(value);
-    }
+    return rsqrtf(sum / static_cast<float>(params_.in_features) + params_.epsilon);
   }
-  return operand;
-}
 
-// Eight e4m3 values as float16.
-__device__ inline Vector8<__half> OperandOfE4M3(const uint8_t* x) {
-  const uint2 packed = *reinterpret_cast<const uint2*>(x);
-  Vector8<__half> operand;
-  *reinterpret_cast<uint4*>(&operand) = {HalvesOfE4M3(packed.x), HalvesOfE4M3(packed.x >> 16),
-                                         HalvesOfE4M3(packed.y), HalvesOfE4M3(packed.y >> 16)};
-  return operand;
-}
-
-// Puts one phase of x into shared memory, zero beyond in_features. Loads of several tokens are in
-// flight at a time.
-template <typename T, typename Format, int kWarps>
-__device__ void StageX(const GemvParams& params, const GemvPlan& plan, int phase, int rows,
-                       uint8_t* x_shared, const float* scales) {
-  using X = typename Format::X;
-  constexpr int kTokens = 4;
-  const int phase_values = plan.phase_chunks * (kChunkBytes / Format::kValueBytes);
-  const bool quantized = Format::kValueBytes == 1 && params.x_dtype == Element::kFloat8E4M3;
-  for (int i = static_cast<int>(threadIdx.x) * 8; i < phase_values; i += kWarps * 32 * 8) {
-    const int k = phase * phase_values + i;
-    const bool inside = k < params.in_features;
-    Vector8<T> gamma = {};
-    if (inside && params.gamma != nullptr) gamma = Load8(static_cast<const T*>(params.gamma) + k);
-    for (int first = 0; first < rows; first += kTokens) {
-      Vector8<T> x[kTokens] = {};
-      Vector8<X> operands[kTokens] = {};
-#pragma unroll
-      for (int t = 0; t < kTokens; ++t) {
-        if (!inside || first + t >= rows) continue;
-        const int64_t at = (first + t) * params.x_stride + k;
-        if constexpr (Format::kValueBytes == 1) {
-          if (quantized) {
-            operands[t] = OperandOfE4M3(static_cast<const uint8_t*>(params.x) + at);
-            continue;
-          }
-        }
-        x[t] = Load8(static_cast<const T*>(params.x) + at);
-      }
-#pragma unroll
-      for (int t = 0; t < kTokens; ++t) {
-        if (first + t >= rows) continue;
-        const float scale = params.gamma != nullptr ? scales[first + t] : 1.0f;
-        if (!quantized) operands[t] = OperandOf<T, X>(params, x[t], gamma, scale);
-        Store8(reinterpret_cast<X*>(x_shared + (first + t) * plan.x_row_bytes) + i, operands[t]);
+  // In place; each thread turns the vectors that it copied.
+  __device__ void Transform() {
+    for (int token = 0; token < params_.num_rows; ++token) {
+      const float scale = (params_.gamma != nullptr ? NormScale(token) : 1.0f) * input_scale_;
+      uint8_t* row = x_ + token * plan_.x_row_bytes;
+      for (int i = static_cast<int>(threadIdx.x) * 8; i < phase_values_; i += kThreads * 8) {
+        const Vector8<T> x = Load8(reinterpret_cast<const T*>(row) + i);
+        Vector8<T> gamma = {};
+        if (params_.gamma != nullptr && i < params_.in_features) gamma = Load8(gamma_ + i);
+        *reinterpret_cast<uint4*>(row + i * 2) = Operand(x, gamma, scale);
       }
     }
   }
-}
+
+  __device__ uint4 Operand(const Vector8<T>& x, const Vector8<T>& gamma, float scale) const {
+    float values[8];
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      values[i] = ToFloat(x.values[i]) * scale;
+      if (params_.gamma != nullptr) values[i] *= ToFloat(gamma.values[i]) + gamma_offset_;
+    }
+    return {Format::Pack(values[0], values[1]), Format::Pack(values[2], values[3]),
+            Format::Pack(values[4], values[5]), Format::Pack(values[6], values[7])};
+  }
+
+  const GemvParams& params_;
+  const GemvPlan& plan_;
+  uint8_t* x_;
+  const T* gamma_;
+  float* squares_;
+  int phase_values_;
+  float gamma_offset_;
+  float input_scale_;
+};
 
 // Keeps a lane's sums of a tile: partial[tile][warp][token][16 rows].
-template <int kWarps>
-__device__ void KeepPartial(const float (&sums)[4], int num_rows, int rows, bool add,
+__device__ void KeepPartial(const float (&sums)[2][4], int num_rows, bool add,
                             float* tile_partial) {
   const LanePlace place;
   float* mine = tile_partial + place.warp * num_rows * kTileRows + place.group;
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
     const int token = place.quad * 2 + i % 2;
-    if (token >= rows) continue;
+    if (token >= num_rows) continue;
     float& slot = mine[token * kTileRows + i / 2 * (kTileRows / 2)];
-    slot = add ? slot + sums[i] : sums[i];
+    const float sum = sums[0][i] + sums[1][i];
+    slot = add ? slot + sum : sum;
   }
 }
 
@@ -317,34 +313,36 @@ __device__ void StoreOutput(const GemvParams& params, int token, int row, float 
   }
 }
 
-// Adds the partial sums of tiles [first_tile, first_tile + count) over the warps, and finishes y.
+// Adds the partial sums of tiles [tile, tile + count) over the warps, and finishes y. The block's
+// own tiles start at first_tile.
 template <typename T, int kWarps>
-__device__ void FinishTiles(const GemvParams& params, int first_tile, int count, int rows,
-                            const float* partial) {
+__device__ void FinishTiles(const GemvParams& params, const GemvPlan& plan, int first_tile,
+                            int tile, int count, int rows, const uint8_t* shared) {
+  const auto* partial = reinterpret_cast<const float*>(shared + plan.partial_offset);
+  const auto* bias = reinterpret_cast<const T*>(shared + plan.bias_offset);
+  const auto* residual = reinterpret_cast<const T*>(shared + plan.residual_offset);
   const int tile_out = params.gated ? kTileRows / 2 : kTileRows;
   const int out = params.gated ? params.out_features / 2 : params.out_features;
   for (int i = static_cast<int>(threadIdx.x); i < count * rows * tile_out; i += kWarps * 32) {
     const int in_tile = i % tile_out;
     const int token = i / tile_out % rows;
-    const int tile = i / tile_out / rows;
-    const int row = (first_tile + tile) * tile_out + in_tile;
+    const int in_group = i / tile_out / rows;
+    const int row = (tile + in_group) * tile_out + in_tile;
     if (row >= out) continue;
     float value = 0.0f;
     float second = 0.0f;
 #pragma unroll
     for (int warp = 0; warp < kWarps; ++warp) {
       const float* from =
-          partial + ((tile * kWarps + warp) * params.num_rows + token) * kTileRows + in_tile;
+          partial + ((in_group * kWarps + warp) * params.num_rows + token) * kTileRows + in_tile;
       value += from[0];
       if (params.gated) second += from[kTileRows / 2];
     }
     value *= params.alpha;
     if (params.gated) value = ActivateGemv(params.activation, value) * (second * params.alpha);
-    if (params.bias != nullptr) value += ToFloat(static_cast<const T*>(params.bias)[row]);
-    if (params.residual != nullptr) {
-      value +=
-          ToFloat(static_cast<const T*>(params.residual)[token * params.residual_stride + row]);
-    }
+    const int in_block = row - first_tile * kTileRows;
+    if (params.bias != nullptr) value += ToFloat(bias[in_block]);
+    if (params.residual != nullptr) value += ToFloat(residual[token * plan.block_rows + in_block]);
     StoreOutput<T>(params, token, row, value);
   }
 }
@@ -358,67 +356,74 @@ __global__ void __launch_bounds__(kWarps * 32, 2)
   constexpr int kThreads = kWarps * 32;
   constexpr int kXLoads = 2 / Format::kValueBytes;  // 16-byte loads of x for 16 bytes of W
   extern __shared__ __align__(16) uint8_t shared[];
-  uint8_t* x_shared = shared + plan.x_offset;
-  auto* partial = reinterpret_cast<float*>(shared + plan.partial_offset);
-  auto* scales = reinterpret_cast<float*>(shared + plan.norm_offset);
+  const auto shared_address = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
   const LanePlace place;
   const auto block = static_cast<int64_t>(blockIdx.x);
   const int first_tile = static_cast<int>(block * plan.num_tiles / gridDim.x);
   const int last_tile = static_cast<int>((block + 1) * plan.num_tiles / gridDim.x);
 
-  // --- weights ahead of the predecessor ---
+  // --- weights and constants ahead of the predecessor ---
   WeightStream<kWarps> stream(params, plan, first_tile, last_tile);
   const auto* ring = reinterpret_cast<const uint4*>(shared) + threadIdx.x;  // [kDepth][4][kThreads]
-  const auto ring_address = static_cast<uint32_t>(__cvta_generic_to_shared(ring));
+  const uint32_t ring_address = shared_address + threadIdx.x * 16;
+  CopyConstants(params, plan, shared_address, first_tile * kTileRows);
 #pragma unroll
   for (int d = 0; d < kDepth; ++d) stream.Load(ring_address + d * kThreads * 64);
-  PrefetchConstants(params, l2_prefetch_bytes, first_tile, last_tile);
+  PrefetchWeights(params, l2_prefetch_bytes, first_tile, last_tile);
   cudaGridDependencySynchronize();
-  cudaTriggerProgrammaticLaunchCompletion();
 
   // --- products ---
+  CopyResidual(params, plan, shared_address, first_tile * kTileRows);
   const int rows = min(params.num_rows, *params.num_tokens);
-  if (params.gamma != nullptr && rows > 0) {
-    NormScales<T, kWarps>(params, rows, scales, scales + kMaxGemvRows);
-  }
+  InputStage<T, Format, kWarps> input(params, plan, shared);
   const int steps = plan.phase_chunks / kWarps;  // of a tile in a phase
+  // The successor may start once the last loads are on their way: its own first loads then fill the
+  // gap that this kernel's end leaves. Earlier, they would only take bandwidth from this kernel.
+  const int trigger_step = steps > kDepth ? steps - kDepth : 0;
   const int tile_floats = kWarps * params.num_rows * kTileRows;
+  auto* partial = reinterpret_cast<float*>(shared + plan.partial_offset);
   constexpr int kChunkXBytes = kChunkBytes / Format::kValueBytes * 2;
-  const uint8_t* x_lane = x_shared + place.group * plan.x_row_bytes + place.warp * kChunkXBytes +
-                          place.quad * 16 * kXLoads;
+  const uint8_t* x_lane = shared + plan.x_offset + place.group * plan.x_row_bytes +
+                          place.warp * kChunkXBytes + place.quad * 16 * kXLoads;
+  const bool has_token = place.group < params.num_rows;
   int slot = 0;
   for (int phase = 0; phase < plan.num_phases; ++phase) {
     if (phase > 0) __syncthreads();
-    StageX<T, Format, kWarps>(params, plan, phase, rows, x_shared, scales);
-    __syncthreads();
+    input.Run(phase);
     int in_group = 0;
     for (int tile = first_tile; tile < last_tile; ++tile) {
-      float sums[4] = {};
+      const bool last = tile + 1 == last_tile;
+      float sums[2][4] = {};
       const uint8_t* x = x_lane;
       for (int step = 0; step < steps; ++step) {
+        if (step == trigger_step && last && phase + 1 == plan.num_phases) {
+          cudaTriggerProgrammaticLaunchCompletion();
+        }
         StreamWait<kDepth - 1>();
-        const uint4* w = ring + slot * kThreads * 4;
+        const uint4* from = ring + slot * kThreads * 4;
+        const uint4 w[4] = {from[0], from[kThreads], from[2 * kThreads], from[3 * kThreads]};
+        // The loads above are issued first, and this takes a trip to memory: the slot is read in time.
+        stream.Load(ring_address + slot * kThreads * 64);
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
           uint4 operand[kXLoads] = {};
-          if (place.group < rows) {
+          if (has_token) {
 #pragma unroll
             for (int i = 0; i < kXLoads; ++i) {
               operand[i] = *reinterpret_cast<const uint4*>(x + half * (kChunkXBytes / 2) + i * 16);
             }
           }
-          Format::Multiply(sums, w[half * kThreads], w[(2 + half) * kThreads], operand);
+          Format::Multiply(sums[half], w[half], w[2 + half], operand);
         }
-        stream.Load(ring_address + slot * kThreads * 64);
         slot = slot + 1 == kDepth ? 0 : slot + 1;
         x += kWarps * kChunkXBytes;
       }
-      KeepPartial<kWarps>(sums, params.num_rows, rows, phase > 0, partial + in_group * tile_floats);
+      KeepPartial(sums, params.num_rows, phase > 0, partial + in_group * tile_floats);
       ++in_group;
-      const bool last = tile + 1 == last_tile;
       if (phase + 1 == plan.num_phases && (in_group == plan.group_tiles || last)) {
         __syncthreads();
-        FinishTiles<T, kWarps>(params, tile + 1 - in_group, in_group, rows, partial);
+        FinishTiles<T, kWarps>(params, plan, first_tile, tile + 1 - in_group, in_group, rows,
+                               shared);
         if (!last) __syncthreads();
         in_group = 0;
       }
@@ -441,7 +446,7 @@ cudaError_t LaunchFormat(const GemvParams& params, const GemvConfig& config, con
                              : launch(GemvKernel<T, Format, 16, 3>);
   }
   return config.depth == 4 ? launch(GemvKernel<T, Format, 8, 4>)
-                           : launch(GemvKernel<T, Format, 8, 6>);
+                           : launch(GemvKernel<T, Format, 8, 5>);
 }
 
 template <typename T, typename Mma>
@@ -455,7 +460,7 @@ cudaError_t LaunchDtype(const GemvParams& params, const GemvConfig& config, cons
 
 bool SupportsConfig(const GemvConfig& config) {
   if (config.warps == 16) return config.depth == 2 || config.depth == 3;
-  return config.warps == 8 && (config.depth == 4 || config.depth == 6);
+  return config.warps == 8 && (config.depth == 4 || config.depth == 5);
 }
 
 }  // namespace
@@ -472,13 +477,13 @@ bool SupportsGemv(const GemvParams& params, const GemvConfig& config, int num_sm
   if (params.out_features <= 0 || params.out_features % (params.gated ? 16 : 8) != 0) return false;
   if (params.num_rows < 1 || params.num_rows > kMaxGemvRows || num_sms < 1) return false;
   GemvPlan plan;
-  return SupportsConfig(config) && MakePlan(params, config, num_sms, &plan);
+  return SupportsConfig(config) && MakeGemvPlan(params, config, num_sms, &plan);
 }
 
 cudaError_t Gemv(const GemvParams& params, const GemvConfig& config, LaunchContext& context) {
   GemvPlan plan;
   if (!SupportsGemv(params, config, context.num_sms) ||
-      !MakePlan(params, config, context.num_sms, &plan)) {
+      !MakeGemvPlan(params, config, context.num_sms, &plan)) {
     return cudaErrorInvalidValue;
   }
   if (params.dtype == Element::kBFloat16) {

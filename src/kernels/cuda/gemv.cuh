@@ -64,14 +64,24 @@ __device__ inline uint32_t HalvesOfE4M3(uint32_t pair) {
   return halves;
 }
 
-// A weight format: kValueBytes of a stored value, the type X that x has in shared memory, and
-// Multiply: 16 bytes of row g and of row g + 8 times the same k of x. The order of k inside the 16
-// bytes is free as long as W and x agree, so that a lane's 16 contiguous bytes serve as its part of
-// several A operands.
+// Two floats as 16-bit values, the first in the low half.
+__device__ inline uint32_t PackPair(float low, float high, __nv_bfloat16 /*type*/) {
+  const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
+  return *reinterpret_cast<const uint32_t*>(&pair);
+}
+__device__ inline uint32_t PackPair(float low, float high, __half /*type*/) {
+  const __half2 pair = __floats2half2_rn(low, high);
+  return *reinterpret_cast<const uint32_t*>(&pair);
+}
+
+// A weight format: kValueBytes of a stored value; Pack: two values of x as they stand in shared
+// memory, in 16 bits; Multiply: 16 bytes of row g and of row g + 8 times the same k of x. The order
+// of k inside the 16 bytes is free as long as W and x agree, so that a lane's 16 contiguous bytes
+// serve as its part of several A operands.
 template <typename T, typename Mma>
 struct SixteenBitWeight {
   static constexpr int kValueBytes = 2;
-  using X = T;
+  static __device__ uint32_t Pack(float low, float high) { return PackPair(low, high, T()); }
   static __device__ void Multiply(float (&d)[4], const uint4& w0, const uint4& w1,
                                   const uint4 (&x)[1]) {
     Mma::Run(d, w0.x, w1.x, w0.y, w1.y, x[0].x, x[0].y);
@@ -79,9 +89,14 @@ struct SixteenBitWeight {
   }
 };
 
+// e4m3 weights and inputs, multiplied as float16.
 struct E4M3Weight {
   static constexpr int kValueBytes = 1;
-  using X = __half;
+  static __device__ uint32_t Pack(float low, float high) {
+    uint16_t pair;
+    asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(pair) : "f"(high), "f"(low));
+    return HalvesOfE4M3(pair);
+  }
   static __device__ void Word(float (&d)[4], uint32_t w0, uint32_t w1, uint32_t b0, uint32_t b1) {
     MmaFloat16::Run(d, HalvesOfE4M3(w0), HalvesOfE4M3(w1), HalvesOfE4M3(w0 >> 16),
                     HalvesOfE4M3(w1 >> 16), b0, b1);
@@ -94,11 +109,6 @@ struct E4M3Weight {
     Word(d, w0.w, w1.w, x[1].z, x[1].w);
   }
 };
-
-__device__ inline __half RoundToE4M3(float value) {
-  const __nv_fp8_e4m3 rounded(value);  // saturates
-  return static_cast<__half>(rounded);
-}
 
 __device__ inline float ActivateGemv(Activation activation, float x) {
   switch (activation) {

@@ -49,7 +49,7 @@ struct GemvParams {
 
 struct GemvConfig {
   int warps = 16;  // of a block, with a ring of `depth` steps of 2 KB a warp: (16, 2), (16, 3),
-  int depth = 2;   // (8, 4) or (8, 6)
+  int depth = 2;   // (8, 4) or (8, 5)
   int l2_prefetch_bytes = 0;  // a block
 };
 

@@ -3,6 +3,7 @@
 
 #include <charconv>
 
+#include "device/cuda/cuda_status.h"
 #include "kernels/cuda/cublaslt.h"
 #include "kernels/cuda/gemv.h"
 #include "kernels/cuda/linear_stages.h"
@@ -83,10 +84,7 @@ class GemvLinear final : public LinearKernel {
   int64_t workspace_bytes() const override { return 0; }
 
   Status Run(const LinearOperands& operands, void* /*workspace*/, LaunchContext& context) override {
-    const cudaError_t error = Gemv(GemvParamsOf(problem_, operands), config_, context);
-    if (error == cudaSuccess) return OkStatus();
-    return Internal("Gemv of {} x {}: {}", problem_.out_features, problem_.in_features,
-                    cudaGetErrorString(error));
+    return CudaStatus(Gemv(GemvParamsOf(problem_, operands), config_, context), "Gemv");
   }
 
  private:
@@ -94,7 +92,9 @@ class GemvLinear final : public LinearKernel {
   GemvConfig config_;
 };
 
-constexpr GemvConfig kGemvConfigs[] = {{16, 2, 0}, {16, 3, 0}, {8, 4, 0}, {8, 6, 0}};
+// The first one is the default.
+constexpr GemvConfig kGemvConfigs[] = {{8, 5, 0}, {8, 5, 32 * 1024}, {8, 5, 64 * 1024},
+                                       {8, 4, 0}, {16, 2, 0},        {16, 3, 0}};
 
 std::string GemvTactic(const GemvConfig& config) {
   return fmt::format("{}:{}x{}+{}", kGemv, config.warps, config.depth,
@@ -181,13 +181,17 @@ StatusOr<std::vector<std::string>> LinearLibrary::Tactics(const LinearProblem& p
   for (const GemvConfig& config : kGemvConfigs) {
     if (SupportsGemvRows(problem, config, max_rows)) tactics.push_back(GemvTactic(config));
   }
-  tactics.push_back(kCublasLt);
   for (const bool fast : {false, true}) {
     MatmulProblem matmul = MatmulOf(problem, max_rows);
     if (fast && matmul.operand != Element::kFloat8E4M3) continue;
     matmul.fast_accumulation = fast;
-    TRIREME_ASSIGN_OR_RETURN(const auto algorithms, cublaslt_->Candidates(matmul, kMaxCandidates));
-    for (const std::string& algorithm : algorithms) {
+    const auto algorithms = cublaslt_->Candidates(matmul, kMaxCandidates);
+    if (!algorithms.ok()) {
+      if (algorithms.status().code() == StatusCode::kUnimplemented && !tactics.empty()) continue;
+      return algorithms.status();
+    }
+    if (!fast) tactics.push_back(kCublasLt);
+    for (const std::string& algorithm : *algorithms) {
       tactics.push_back(std::string(fast ? kCublasLtFast : kCublasLt) + ":" + algorithm);
     }
   }
@@ -219,7 +223,10 @@ StatusOr<std::unique_ptr<LinearKernel>> LinearLibrary::Bind(const LinearProblem&
 }
 
 std::string DefaultLinearTactic(const LinearProblem& problem, int max_rows) {
-  return SupportsGemvRows(problem, kGemvConfigs[0], max_rows) ? kGemv : kCublasLt;
+  // Above 4 rows an FP8 layer spends longer on rounding x in every block than cuBLASLt needs for all.
+  const bool fp8 = problem.weight == LinearWeight::kFloat8E4M3;
+  const bool small = max_rows <= (fp8 ? 4 : kMaxGemvRows);
+  return small && SupportsGemvRows(problem, kGemvConfigs[0], max_rows) ? kGemv : kCublasLt;
 }
 
 }  // namespace trireme::cuda

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/cuda/linear_stages.h"
 
+#include "device/cuda/cuda_status.h"
 #include "kernels/cuda/quantize_rows.h"
 #include "kernels/cuda/rms_norm.h"
 
@@ -16,11 +17,6 @@ int64_t BytesOf(Element element) {
     case Element::kInt8: return 1;
   }
   return 0;
-}
-
-Status LaunchStatus(cudaError_t error, const char* launch) {
-  if (error == cudaSuccess) return OkStatus();
-  return Internal("{}: {}", launch, cudaGetErrorString(error));
 }
 
 int64_t RoundUp256(int64_t bytes) { return (bytes + 255) / 256 * 256; }
@@ -95,7 +91,7 @@ Status LinearStages::Normalize(const LinearOperands& operands, void* q,
   params.size = static_cast<int>(problem_.in_features);
   params.max_tokens = operands.num_rows;
   params.num_tokens = operands.num_tokens;
-  return LaunchStatus(RmsNorm(params, context), "RmsNorm");
+  return CudaStatus(RmsNorm(params, context), "RmsNorm");
 }
 
 Status LinearStages::Quantize(const LinearOperands& operands, void* q,
@@ -110,7 +106,7 @@ Status LinearStages::Quantize(const LinearOperands& operands, void* q,
   params.size = static_cast<int>(problem_.in_features);
   params.max_rows = operands.num_rows;
   params.num_rows = operands.num_tokens;
-  return LaunchStatus(QuantizeRows(params, context), "QuantizeRows");
+  return CudaStatus(QuantizeRows(params, context), "QuantizeRows");
 }
 
 Status LinearStages::After(const LinearOperands& operands, void* workspace,
@@ -132,7 +128,7 @@ Status LinearStages::After(const LinearOperands& operands, void* workspace,
   params.size = static_cast<int>(half);
   params.max_tokens = operands.num_rows;
   params.num_tokens = operands.num_tokens;
-  return LaunchStatus(Activate(params, context), "Activate");
+  return CudaStatus(Activate(params, context), "Activate");
 }
 
 }  // namespace trireme::cuda
