@@ -3,13 +3,14 @@
 # On a GPU machine: tests first, then the speed of an 8B model, in one call. Needs only the programs,
 # which may have been built elsewhere, and this checkout.
 #   bench/gpu/check_and_time.sh PROGRAMS OUT [PART ...]
-# PROGRAMS: folder with trireme, gpu_test and cuda_golden_test. OUT: folder for the results; one JSON,
-# OUT/gpu.json, gathers them. PART: tests goldens latency throughput (default: all).
+# PROGRAMS: folder with trireme, gpu_test, gpu_bench and cuda_golden_test. OUT: folder for the results;
+# one JSON, OUT/gpu.json, gathers them. PART: tests goldens kernels latency throughput (default: all).
+# "kernels" times the linear layers of one decode step only; gpu_bench without a filter times them all.
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 programs=$1 out=$2
 shift 2
-parts=${*:-tests goldens latency throughput}
+parts=${*:-tests goldens kernels latency throughput}
 mkdir -p "$out"
 failed=0
 
@@ -28,6 +29,11 @@ nvidia-smi --query-gpu=name,driver_version,clocks.sm,clocks.mem,power.limit --fo
 "$programs/trireme" --version | tail -1
 if wants tests; then run_tests gpu_test "$programs/gpu_test"; fi
 if wants goldens; then run_tests goldens "$programs/cuda_golden_test"; fi
+if wants kernels; then
+  timeout 60 "$programs/gpu_bench" --filter=linear_layer --json="$out/linear_layer.jsonl" \
+    >"$out/kernels.log" 2>&1 || failed=1
+  grep "/m1 " "$out/kernels.log"
+fi
 
 engine=$(mktemp -d)
 trap 'rm -rf "$engine"' EXIT
