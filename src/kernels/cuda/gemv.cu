@@ -208,8 +208,8 @@ class InputStage {
         if (vector >= total) continue;
         *reinterpret_cast<uint4*>(x_ + vector / vectors * plan_.x_row_bytes +
                                   vector % vectors * 16) = {
-            HalvesOfE4M3(packed[i].x), HalvesOfE4M3(packed[i].x >> 16), HalvesOfE4M3(packed[i].y),
-            HalvesOfE4M3(packed[i].y >> 16)};
+            LowHalvesOfE4M3(packed[i].x), HighHalvesOfE4M3(packed[i].x),
+            LowHalvesOfE4M3(packed[i].y), HighHalvesOfE4M3(packed[i].y)};
       }
     }
   }

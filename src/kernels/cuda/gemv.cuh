@@ -33,10 +33,6 @@ __device__ inline void PrefetchSpanToL2(const uint8_t* address, int bytes) {
   asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(address), "r"(bytes));
 }
 
-__device__ inline void PrefetchLineToL2(const uint8_t* address) {
-  asm volatile("prefetch.global.L2 [%0];" ::"l"(address));
-}
-
 // D[16 x 8] += A[16 x 16] B[16 x 8], float32 accumulation.
 struct MmaBFloat16 {
   static __device__ void Run(float (&d)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3,
@@ -57,10 +53,27 @@ struct MmaFloat16 {
   }
 };
 
-// Two e4m3 values as two float16 values: exact.
-__device__ inline uint32_t HalvesOfE4M3(uint32_t pair) {
+// The two e4m3 values in the low or the high half of a word, as float16: exact.
+__device__ inline uint32_t LowHalvesOfE4M3(uint32_t word) {
   uint32_t halves;
-  asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(halves) : "h"(static_cast<uint16_t>(pair)));
+  asm("{\n"
+      "  .reg .b16 low, high;\n"
+      "  mov.b32 {low, high}, %1;\n"
+      "  cvt.rn.f16x2.e4m3x2 %0, low;\n"
+      "}\n"
+      : "=r"(halves)
+      : "r"(word));
+  return halves;
+}
+__device__ inline uint32_t HighHalvesOfE4M3(uint32_t word) {
+  uint32_t halves;
+  asm("{\n"
+      "  .reg .b16 low, high;\n"
+      "  mov.b32 {low, high}, %1;\n"
+      "  cvt.rn.f16x2.e4m3x2 %0, high;\n"
+      "}\n"
+      : "=r"(halves)
+      : "r"(word));
   return halves;
 }
 
@@ -95,11 +108,11 @@ struct E4M3Weight {
   static __device__ uint32_t Pack(float low, float high) {
     uint16_t pair;
     asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(pair) : "f"(high), "f"(low));
-    return HalvesOfE4M3(pair);
+    return LowHalvesOfE4M3(pair);
   }
   static __device__ void Word(float (&d)[4], uint32_t w0, uint32_t w1, uint32_t b0, uint32_t b1) {
-    MmaFloat16::Run(d, HalvesOfE4M3(w0), HalvesOfE4M3(w1), HalvesOfE4M3(w0 >> 16),
-                    HalvesOfE4M3(w1 >> 16), b0, b1);
+    MmaFloat16::Run(d, LowHalvesOfE4M3(w0), LowHalvesOfE4M3(w1), HighHalvesOfE4M3(w0),
+                    HighHalvesOfE4M3(w1), b0, b1);
   }
   static __device__ void Multiply(float (&d)[4], const uint4& w0, const uint4& w1,
                                   const uint4 (&x)[2]) {
