@@ -10,6 +10,7 @@ namespace trireme::cli {
 std::span<const Command> Commands() {
   static constexpr std::array kCommands = {
       Command{"convert", "convert a Hugging Face folder to a checkpoint", RunConvert},
+      Command{"quantize", "quantize a Hugging Face folder to a checkpoint", RunQuantize},
       Command{"build", "compile a checkpoint into an engine", RunBuild},
       Command{"run", "generate text with an engine", RunRun},
       Command{"serve", "serve a model over HTTP", RunServe},

@@ -11,6 +11,7 @@ int RunConvert(std::span<const std::string> arguments);
 int RunBench(std::span<const std::string> arguments);
 int RunBuild(std::span<const std::string> arguments);
 int RunInspect(std::span<const std::string> arguments);
+int RunQuantize(std::span<const std::string> arguments);
 int RunRun(std::span<const std::string> arguments);
 int RunServe(std::span<const std::string> arguments);
 int RunTokenize(std::span<const std::string> arguments);

@@ -22,7 +22,8 @@ bool IsExcluded(const std::vector<std::string>& modules, const std::string& name
 }
 
 std::string_view ScaleSuffix(const WeightQuant& quant) {
-  return quant.group_size == 0 ? "per_channel_scale" : "weights_scaling_factor";
+  const bool per_channel = quant.kind != WeightQuant::Kind::kFloat8 && quant.group_size == 0;
+  return per_channel ? "per_channel_scale" : "weights_scaling_factor";
 }
 
 // "a.b.weight" -> "a.b.<suffix>"
@@ -202,6 +203,21 @@ class Lowering {
       const NetworkWeight& gamma = network_.weights()[op.weights.back()];
       launch.weights.push_back(AddPlainWeight({gamma.name}, gamma.shape, plain_dtype_));
     }
+    if (quant.kind == WeightQuant::Kind::kFloat8) return AddInputScales(op, branches, launch);
+    return OkStatus();
+  }
+
+  // The last weight of an FP8 layer: the scale of its input, one for each branch.
+  Status AddInputScales(const NetworkOp& op, size_t branches, plan::Launch& launch) {
+    if (options_.synthetic) {
+      return Unimplemented("FP8 engines need a checkpoint: its scales cannot be made up");
+    }
+    std::vector<std::string> names;
+    for (size_t i = 0; i < branches; ++i) {
+      names.push_back(Sibling(network_.weights()[op.weights[i]].name, "activation_scaling_factor"));
+    }
+    launch.weights.push_back(
+        AddPlainWeight(std::move(names), {static_cast<int64_t>(branches)}, DType::kFloat32));
     return OkStatus();
   }
 
@@ -234,9 +250,11 @@ StatusOr<WeightQuant> QuantOf(const QuantizationConfig& config, const std::strin
   } else if (algo == "W4A16_AWQ" && !config.pre_quant_scale && !config.has_zero_point) {
     quant.kind = WeightQuant::Kind::kInt4;
     quant.group_size = config.group_size;
+  } else if (algo == "FP8") {
+    quant.kind = WeightQuant::Kind::kFloat8;
   } else {
     return Unimplemented(
-        "checkpoints of quant_algo {} are not built yet; known: W8A16, W4A16, "
+        "checkpoints of quant_algo {} are not built yet; known: FP8, W8A16, W4A16, "
         "W4A16_AWQ without pre_quant_scale",
         algo);
   }

@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 
 #include <atomic>
+#include <cmath>
 #include <cstring>
 
 #include "base/aligned_buffer.h"
@@ -65,9 +66,51 @@ StatusOr<TensorView> GetLinearTensor(const TensorSource& checkpoint, const std::
       view.dtype = DType::kInt4;
       view.shape[1] *= 2;
       return view;
-    case WeightQuant::Kind::kFloat8: break;
+    case WeightQuant::Kind::kFloat8:
+      // Some exporters name the bytes int8.
+      if (view.dtype == DType::kInt8) view.dtype = DType::kFloat8E4M3;
+      if (view.dtype != DType::kFloat8E4M3) {
+        return InvalidArgument("checkpoint tensor '{}' is {}, expected fp8", name,
+                               DTypeName(view.dtype));
+      }
+      return view;
   }
-  return Unimplemented("FP8 weights are not built yet");
+  return Internal("checkpoint tensor '{}' has an unknown quantization", name);
+}
+
+// The float32 values that FP8 `parts`, each with its one scale, stand for, stacked along rows.
+StatusOr<HostTensor> DequantizeFloat8(const std::vector<TensorView>& parts,
+                                      const std::vector<TensorView>& scales, const Shape& shape,
+                                      const std::string& name) {
+  int64_t rows = 0;
+  for (const TensorView& part : parts) {
+    if (part.shape.rank() != 2 || part.shape[1] != shape[1]) {
+      return CheckShape(part, shape, name);
+    }
+    rows += part.shape[0];
+  }
+  if (rows != shape[0]) {
+    return InvalidArgument("the parts of '{}' have {} rows, the model needs {}", name, rows,
+                           shape[0]);
+  }
+  HostTensor weight(DType::kFloat32, shape);
+  auto* to = weight.as<float>();
+  for (size_t i = 0; i < parts.size(); ++i) {
+    if (scales[i].shape.num_elements() != 1 || !IsFloat(scales[i].dtype)) {
+      return InvalidArgument("the scale of '{}' has shape {}, expected one float", name,
+                             scales[i].shape.ToString());
+    }
+    const float scale = LoadAsFloat(scales[i], 0);
+    if (!(scale > 0.0f && std::isfinite(scale))) {
+      return InvalidArgument("the scale of '{}' is {}, which is not positive", name, scale);
+    }
+    const int64_t count = parts[i].shape.num_elements();
+    ConvertFloats(DType::kFloat8E4M3, parts[i].data, DType::kFloat32,
+                  reinterpret_cast<std::byte*>(to), count);
+    for (int64_t k = 0; k < count; ++k) to[k] *= scale;
+    to += count;
+  }
+  return weight;
 }
 
 // Views stacked along rows: the view itself when there is one, else a copy in `storage`.
@@ -130,13 +173,18 @@ class EngineBody {
       TRIREME_ASSIGN_OR_RETURN(parts.emplace_back(),
                                GetLinearTensor(checkpoint_, name, weight.quant));
     }
-    HostTensor stacked;
-    TRIREME_ASSIGN_OR_RETURN(const TensorView whole, StackRows(parts, weight.name, stacked));
-    TRIREME_RETURN_IF_ERROR(CheckShape(whole, weight.shape, sources.names.front()));
     std::vector<TensorView> scale_parts;
     for (const std::string& name : sources.scales) {
       TRIREME_ASSIGN_OR_RETURN(scale_parts.emplace_back(), checkpoint_.Get(name));
     }
+    HostTensor stacked;
+    if (weight.quant.kind == WeightQuant::Kind::kFloat8) {
+      TRIREME_ASSIGN_OR_RETURN(
+          stacked, DequantizeFloat8(parts, scale_parts, weight.shape, sources.names.front()));
+      return PackWeight(index, stacked.view(), nullptr);
+    }
+    TRIREME_ASSIGN_OR_RETURN(const TensorView whole, StackRows(parts, weight.name, stacked));
+    TRIREME_RETURN_IF_ERROR(CheckShape(whole, weight.shape, sources.names.front()));
     HostTensor stacked_scales;
     TensorView scales;
     if (!scale_parts.empty()) {
@@ -144,12 +192,16 @@ class EngineBody {
                                StackRows(scale_parts, sources.scales.front(), stacked_scales));
       TRIREME_RETURN_IF_ERROR(CheckShape(scales, ScaleShape(weight), sources.scales.front()));
     }
+    return PackWeight(index, whole, scale_parts.empty() ? nullptr : &scales);
+  }
+
+  Status PackWeight(size_t index, const TensorView& whole, const TensorView* scales) {
+    const plan::Weight& weight = lowered_.plan.weights[index];
     const kernels::LinearProblem problem =
-        ProblemOf(lowered_.plan, lowered_.plan.launches[sources.linear_launch]);
+        ProblemOf(lowered_.plan, lowered_.plan.launches[lowered_.sources[index].linear_launch]);
     AlignedBuffer packed(weight.num_bytes);
     const std::span<std::byte> bytes(packed.data(), static_cast<size_t>(packed.size()));
-    TRIREME_RETURN_IF_ERROR(kernels::PackLinear(problem, weight.layout, whole,
-                                                scale_parts.empty() ? nullptr : &scales, bytes));
+    TRIREME_RETURN_IF_ERROR(kernels::PackLinear(problem, weight.layout, whole, scales, bytes));
     TRIREME_RETURN_IF_ERROR(writer_.Write(weight.name, bytes));
     Release(index);
     return OkStatus();

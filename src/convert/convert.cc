@@ -18,6 +18,7 @@
 #include "formats/safetensors.h"
 #include "formats/tokenizer_files.h"
 #include "models/hf_view.h"
+#include "quantize/float8.h"
 #include "quantize/weight_only.h"
 
 namespace trireme::convert {
@@ -47,6 +48,9 @@ Status CheckOptions(const ConvertOptions& options) {
     return InvalidArgument(
         "--group_size {} is not a multiple of 32, which the kernels read at once",
         options.group_size);
+  }
+  if (options.float8 && !precision.empty()) {
+    return InvalidArgument("weights are either FP8 or {}, not both", precision);
   }
   if (options.embedding_sharding_dim != 0 && options.embedding_sharding_dim != 1) {
     return InvalidArgument("--embedding_sharding_dim must be 0 (vocabulary) or 1 (hidden), not {}",
@@ -79,7 +83,10 @@ Status ApplyOptions(const ConvertOptions& options, ModelConfig& config) {
   } else if (options.weight_only_precision == "int4") {
     config.quantization.quant_algo = options.group_size > 0 ? "W4A16_AWQ" : "W4A16";
     if (options.group_size > 0) config.quantization.group_size = options.group_size;
+  } else if (options.float8) {
+    config.quantization.quant_algo = "FP8";
   }
+  if (options.float8_kv_cache) config.quantization.kv_cache_quant_algo = "FP8";
   return OkStatus();
 }
 
@@ -100,6 +107,10 @@ bool IsQuantized(const ModelConfig& config, const TensorRule& rule) {
 
 WeightQuant QuantOf(const ModelConfig& config) {
   WeightQuant quant;
+  if (config.quantization.quant_algo == "FP8") {
+    quant.kind = WeightQuant::Kind::kFloat8;
+    return quant;
+  }
   quant.kind = config.quantization.quant_algo == "W8A16" ? WeightQuant::Kind::kInt8
                                                          : WeightQuant::Kind::kInt4;
   if (config.quantization.quant_algo == "W4A16_AWQ")
@@ -107,9 +118,22 @@ WeightQuant QuantOf(const ModelConfig& config) {
   return quant;
 }
 
+// "a.b.weight" -> "a.b."
+std::string Stem(const std::string& weight_name) {
+  return weight_name.substr(0, weight_name.rfind('.') + 1);
+}
+
 std::string ScaleName(const std::string& weight_name, const WeightQuant& quant) {
-  const std::string stem = weight_name.substr(0, weight_name.rfind('.') + 1);
-  return stem + (quant.group_size == 0 ? "per_channel_scale" : "weights_scaling_factor");
+  const bool per_channel = quant.kind != WeightQuant::Kind::kFloat8 && quant.group_size == 0;
+  return Stem(weight_name) + (per_channel ? "per_channel_scale" : "weights_scaling_factor");
+}
+
+std::string InputScaleName(const std::string& weight_name) {
+  return Stem(weight_name) + "activation_scaling_factor";
+}
+
+std::string KvScaleName(int local_layer) {
+  return fmt::format("transformer.layers.{}.attention.kv_cache_scaling_factor", local_layer);
 }
 
 // Masks and rotary tables that older publications stored beside the parameters.
@@ -172,7 +196,10 @@ class Converter {
       MutexLock lock(mutex_);
       TRIREME_RETURN_IF_ERROR(error_);
     }
-    for (const auto& writer : writers_) TRIREME_RETURN_IF_ERROR(writer->Finish());
+    for (const auto& writer : writers_) {
+      TRIREME_RETURN_IF_ERROR(WriteKvScales(*writer));
+      TRIREME_RETURN_IF_ERROR(writer->Finish());
+    }
     return OkStatus();
   }
 
@@ -241,6 +268,11 @@ class Converter {
       if (!slice.ok()) return slice.status().WithContext(job.rule->name);
       AddEntries(job, slice->shape, entries[static_cast<size_t>(job.rank)]);
     }
+    for (auto& of_rank : entries) {
+      for (int layer = 0; layer < NumKvScales(); ++layer) {
+        of_rank.push_back({KvScaleName(layer), DType::kFloat32, Shape{1}});
+      }
+    }
     for (int rank = 0; rank < config_.mapping.world_size; ++rank) {
       for (const auto& entry : entries[static_cast<size_t>(rank)]) {
         total_bytes_ += DTypeBytes(entry.dtype, entry.shape.num_elements());
@@ -279,6 +311,12 @@ class Converter {
       return;
     }
     const WeightQuant quant = QuantOf(config_);
+    if (quant.kind == WeightQuant::Kind::kFloat8) {
+      entries.push_back({job.name, DType::kFloat8E4M3, shape});
+      entries.push_back({ScaleName(job.name, quant), DType::kFloat32, Shape{1}});
+      entries.push_back({InputScaleName(job.name), DType::kFloat32, Shape{1}});
+      return;
+    }
     const bool int4 = quant.kind == WeightQuant::Kind::kInt4;
     entries.push_back({job.name, DType::kInt8, {shape[0], int4 ? shape[1] / 2 : shape[1]}});
     const int64_t groups =
@@ -301,7 +339,9 @@ class Converter {
     // Quantization sees the published values, not their rounding to the checkpoint's dtype.
     TRIREME_ASSIGN_OR_RETURN(HostTensor tensor, MakeSlice(*job.rule, parts, whole, slice,
                                                           quantized ? DType::kFloat32 : dtype_));
-    if (quantized) {
+    if (quantized && QuantOf(config_).kind == WeightQuant::Kind::kFloat8) {
+      TRIREME_RETURN_IF_ERROR(WriteFloat8(job, tensor, writer));
+    } else if (quantized) {
       const WeightQuant quant = QuantOf(config_);
       TRIREME_ASSIGN_OR_RETURN(quantize::QuantizedWeight weight,
                                quantize::QuantizeWeightOnly(tensor.view(), quant, dtype_));
@@ -314,6 +354,38 @@ class Converter {
       Report(static_cast<int64_t>(tensor.bytes().size()));
     }
     for (const std::string& name : *SourcesOf(*job.rule)) source_->Release(name);
+    return OkStatus();
+  }
+
+  Status WriteFloat8(const Job& job, const HostTensor& tensor, SafetensorsWriter& writer) {
+    const std::string stem = Stem(job.rule->name);
+    const auto seen = options_.input_largest.find(stem.substr(0, stem.size() - 1));
+    if (seen == options_.input_largest.end()) {
+      return InvalidArgument("calibration has not seen the inputs of this layer");
+    }
+    TRIREME_ASSIGN_OR_RETURN(quantize::Float8Weight weight,
+                             quantize::QuantizeFloat8(tensor.view()));
+    const float input_scale = quantize::Float8Scale(seen->second);
+    TRIREME_RETURN_IF_ERROR(writer.Write(job.name, weight.values.bytes()));
+    TRIREME_RETURN_IF_ERROR(writer.Write(ScaleName(job.name, QuantOf(config_)),
+                                         std::as_bytes(std::span(&weight.scale, 1))));
+    TRIREME_RETURN_IF_ERROR(
+        writer.Write(InputScaleName(job.name), std::as_bytes(std::span(&input_scale, 1))));
+    Report(static_cast<int64_t>(weight.values.bytes().size() + 2 * sizeof(float)));
+    return OkStatus();
+  }
+
+  // Layers of one rank that keep an FP8 cache.
+  int NumKvScales() const {
+    return options_.float8_kv_cache ? config_.num_hidden_layers / config_.mapping.pp_size : 0;
+  }
+
+  // The cache holds keys and values as they are: e4m3 reaches far beyond them.
+  Status WriteKvScales(SafetensorsWriter& writer) const {
+    constexpr float kOne = 1.0f;
+    for (int layer = 0; layer < NumKvScales(); ++layer) {
+      TRIREME_RETURN_IF_ERROR(writer.Write(KvScaleName(layer), std::as_bytes(std::span(&kOne, 1))));
+    }
     return OkStatus();
   }
 

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <string>
 
 #include "trireme/model_config.h"
@@ -20,6 +21,11 @@ struct ConvertOptions {
   // "": none; "int8" or "int4": weight-only.
   std::string weight_only_precision;
   int group_size = 0;  // of int4; 0: per output channel
+  // FP8 weights and inputs of linear layers, with one static scale each.
+  bool float8 = false;
+  // With float8: the largest |input| of each quantized module ("transformer.layers.0.mlp.fc").
+  std::map<std::string, float> input_largest;
+  bool float8_kv_cache = false;
   bool use_parallel_embedding = false;
   int embedding_sharding_dim = 0;
   bool use_embedding_sharing = false;

@@ -9,6 +9,7 @@
 #include "kernels/alibi_slopes.h"
 #include "kernels/elementwise.h"
 #include "kernels/embedding.h"
+#include "kernels/float8_rows.h"
 #include "kernels/layer_norm.h"
 #include "kernels/linear_problem.h"
 #include "kernels/paged_attention.h"
@@ -110,7 +111,37 @@ class LaunchBinder {
       }
     }
     program_.workspace_ = AlignedBuffer(bytes);
+    program_.float8_input_ = AlignedBuffer(Float8InputBytes());
     return OkStatus();
+  }
+
+  int64_t Float8InputBytes() const {
+    int64_t widest = 0;
+    for (const plan::Launch& launch : plan_.launches) {
+      if (IsFloat8(launch)) widest = std::max(widest, width(launch.inputs[0]));
+    }
+    return widest * std::max(options_.max_tokens, options_.max_logit_rows) *
+           static_cast<int64_t>(sizeof(float));
+  }
+
+  bool IsFloat8(const plan::Launch& launch) const {
+    return launch.kind == OpKind::kLinear &&
+           plan_.weights[launch.weights[0]].quant.kind == WeightQuant::Kind::kFloat8;
+  }
+
+  // Of an FP8 layer: the largest of its branches' scales.
+  StatusOr<float> InputScale(const plan::Launch& launch) const {
+    const int index = launch.weights.back();
+    const plan::Weight& weight = plan_.weights[index];
+    if (weight.dtype != DType::kFloat32 || weight.shape.num_elements() < 1) {
+      return InvalidArgument("the plan holds no scale of its FP8 input");
+    }
+    const float* scales = float_weight(launch, launch.weights.size() - 1);
+    const float scale = *std::max_element(scales, scales + weight.shape.num_elements());
+    if (!(scale > 0.0f && std::isfinite(scale))) {
+      return InvalidArgument("the scale of its FP8 input is {}, which is not positive", scale);
+    }
+    return scale;
   }
 
   KvLayout KvLayoutOf(const AttentionSpec& spec) const {
@@ -294,9 +325,44 @@ class LaunchBinder {
     params.workspace = program_.workspace_.data();
     const plan::Rows rows = plan_.buffers[out].rows;
     kernels::CpuContext* context = &context_;
-    return LaunchFn([params, by_rows, rows, context](const StepFrame& frame) mutable {
+    if (IsFloat8(launch)) return WithFloat8Input(launch, params, by_rows);
+    LaunchFn run = [params, by_rows, rows, context](const StepFrame& frame) mutable {
       params.num_tokens = RowsOf(rows, frame);
       if (params.num_tokens > 0) by_rows.ForRows(params.num_tokens).Run(params, *context);
+    };
+    return options_.observe_linear ? Observed(launch, std::move(run)) : run;
+  }
+
+  LaunchFn Observed(const plan::Launch& launch, LaunchFn run) const {
+    const int in = launch.inputs[0];
+    const plan::Rows rows = plan_.buffers[launch.outputs[0]].rows;
+    return [observe = options_.observe_linear, name = launch.name, x = buffer(in), size = width(in),
+            rows, run = std::move(run)](const StepFrame& frame) {
+      observe(name, x, size, RowsOf(rows, frame), size);
+      run(frame);
+    };
+  }
+
+  // The input passes through FP8 on its way into the layer.
+  StatusOr<LaunchFn> WithFloat8Input(const plan::Launch& launch, kernels::LinearParams params,
+                                     const LinearByRows& by_rows) {
+    TRIREME_ASSIGN_OR_RETURN(const float scale, InputScale(launch));
+    kernels::Float8RowsParams round;
+    round.x = params.x;
+    round.x_stride = params.x_stride;
+    round.scale = scale;
+    round.y = reinterpret_cast<float*>(program_.float8_input_.data());
+    round.y_stride = width(launch.inputs[0]);
+    round.size = width(launch.inputs[0]);
+    params.x = round.y;
+    params.x_stride = round.y_stride;
+    const plan::Rows rows = plan_.buffers[launch.outputs[0]].rows;
+    kernels::CpuContext* context = &context_;
+    return LaunchFn([round, params, by_rows, rows, context](const StepFrame& frame) mutable {
+      params.num_tokens = round.num_rows = RowsOf(rows, frame);
+      if (params.num_tokens == 0) return;
+      kernels::RoundToFloat8(round, *context);
+      by_rows.ForRows(params.num_tokens).Run(params, *context);
     });
   }
 

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/aligned_buffer.h"
+#include "engine/session.h"
 #include "engine/weight_store.h"
 #include "kernels/cpu_context.h"
 #include "kernels/step_view.h"
@@ -28,6 +29,7 @@ struct ProgramOptions {
   int max_seqs = 0;
   int max_seq_len = 0;
   int tokens_per_block = 0;
+  LinearObserver observe_linear;   // empty: nobody looks
   bool reference_kernels = false;  // the plain C++ meaning of every op but the packed linear layers
 };
 
@@ -56,6 +58,7 @@ class CpuProgram {
   plan::MemoryPlan memory_;
   AlignedBuffer arena_;
   AlignedBuffer workspace_;
+  AlignedBuffer float8_input_;                       // the input of an FP8 layer as FP8 rounds it
   std::vector<std::shared_ptr<const void>> tables_;  // rotary tables the launches point into
   std::vector<LaunchFn> launches_;
 };

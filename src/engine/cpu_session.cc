@@ -42,6 +42,7 @@ Status CpuSession::Initialise(const SessionOptions& options) {
   program_options.max_seq_len = limits_.max_seq_len;
   program_options.tokens_per_block = block_size;
   program_options.reference_kernels = reference_;
+  program_options.observe_linear = options.observe_linear;
   TRIREME_ASSIGN_OR_RETURN(program_, CpuProgram::Bind(plan, weights_, context_, program_options));
   TRIREME_RETURN_IF_ERROR(AllocateKvCache(options.kv_cache));
   sample_workspace_ =

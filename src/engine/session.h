@@ -8,9 +8,11 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "tensor/kv_layout.h"
@@ -78,12 +80,18 @@ struct SessionLimits {
   int max_seq_len = 0;
 };
 
+// Sees the input of every linear layer before it runs: its name and rows of float32. For
+// calibration.
+using LinearObserver = std::function<void(std::string_view name, const float* x, int64_t x_stride,
+                                          int64_t num_rows, int64_t size)>;
+
 struct SessionOptions {
   SessionLimits limits;  // zeros: the engine's own
   KvCacheConfig kv_cache;
   int num_threads = 0;
   bool reference_backend = false;
-  bool cuda_graphs = true;  // decode steps are replayed from captured graphs
+  LinearObserver observe_linear;  // CPU engines only
+  bool cuda_graphs = true;        // decode steps are replayed from captured graphs
 };
 
 class Session {

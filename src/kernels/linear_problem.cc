@@ -21,7 +21,9 @@ LinearProblem LinearProblemOf(const LinearAttrs& attrs, DType dtype, const Weigh
   problem.out_features = attrs.out_features;
   problem.in_features = attrs.in_features;
   problem.dtype = dtype;
-  problem.quant = quant;
+  // On the CPU an FP8 weight is kept as the float values it stands for, and its input is rounded to
+  // FP8 before the layer.
+  if (quant.kind != WeightQuant::Kind::kFloat8) problem.quant = quant;
   if (attrs.gated) problem.gated = GateOf(attrs.gate_activation);
   return problem;
 }

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+// Quantizes a Hugging Face folder to a checkpoint: calibrates on text where the format asks for it,
+// and reports what the quantization cost. One call at a time.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "base/status.h"
+#include "calibrate/observe.h"
+
+namespace trireme::calibrate {
+
+struct QuantizeOptions {
+  std::string model_dir;
+  std::string output_dir = "exported_model";
+  std::string dtype = "auto";
+  // "fp8", "int8_wo", "int4_wo" (per channel) or "full_prec".
+  std::string qformat = "full_prec";
+  std::string kv_cache_dtype;  // "" or "fp8"
+  int group_size = 0;          // of int4_wo; 0: per channel
+  int tp_size = 1;
+  int pp_size = 1;
+  // Local text. "": no calibration (FP8 refuses that) and no report.
+  std::string calib_dataset;
+  std::string calib_text_column;
+  int calib_size = 512;            // samples
+  int calib_max_seq_length = 512;  // tokens of a sample
+  int num_held_out = 32;           // samples kept from calibration for the report, at most
+};
+
+struct QuantizeReport {
+  int64_t num_calibration_samples = 0;
+  int64_t num_calibration_tokens = 0;
+  int64_t num_held_out_samples = 0;
+  std::optional<Perplexity> before;
+  std::optional<Perplexity> after;
+};
+
+using QuantizeProgressFn = std::function<void(std::string_view stage, int64_t done, int64_t total)>;
+
+// Writes the checkpoint. With text, engines of the model before and after are built for the CPU in
+// a folder inside output_dir, which is deleted at the end: about three times the model's size.
+StatusOr<QuantizeReport> QuantizeModel(const QuantizeOptions& options,
+                                       const QuantizeProgressFn& progress);
+
+}  // namespace trireme::calibrate
