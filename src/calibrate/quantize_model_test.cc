@@ -21,25 +21,19 @@ using ::testing::HasSubstr;
 
 const std::string kDemo = std::string(TRIREME_SOURCE_DIR) + "/models/demo";
 
-// The sample stories of the demo model's page, as JSON lines: one story each.
+// The sample stories of the demo model's page.
 std::string Stories(const TestFolder& folder) {
   std::ifstream page(kDemo + "/README.md");
   std::string line;
-  std::string story;
-  std::string lines;
+  std::string stories;
   while (std::getline(page, line)) {
-    if (line.starts_with("> ")) {
-      for (char c : line.substr(2)) {
-        if (c == '"') story += '\\';
-        if (c != '*' && c != '\\') story += c;
-      }
-      story += "\\n";
-    } else if (!story.empty()) {
-      lines += "{\"text\": \"" + story + "\"}\n";
-      story.clear();
+    if (!line.starts_with("> ")) continue;
+    for (char c : line.substr(2)) {
+      if (c != '*' && c != '\\') stories += c;
     }
+    stories += '\n';
   }
-  return folder.Put("stories.jsonl", lines);
+  return folder.Put("stories.txt", stories);
 }
 
 TEST(QuantizeModelTest, Float8OfTheDemoModelKeepsItsPerplexity) {
@@ -53,7 +47,8 @@ TEST(QuantizeModelTest, Float8OfTheDemoModelKeepsItsPerplexity) {
   options.calib_max_seq_length = 128;
   const StatusOr<QuantizeReport> report = QuantizeModel(options, {});
   ASSERT_TRUE(report.ok()) << report.status().message();
-  EXPECT_EQ(report->num_calibration_samples + report->num_held_out_samples, 10);
+  EXPECT_GT(report->num_calibration_tokens, 1000);
+  EXPECT_GE(report->num_held_out_samples, 2);
   ASSERT_TRUE(report->before && report->after);
   EXPECT_GT(report->before->num_tokens, 200);
   EXPECT_LT(report->before->value, 30.0);  // its own stories: far from guessing among 8,192
