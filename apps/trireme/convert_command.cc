@@ -61,7 +61,8 @@ void AddOthers(CommandLine& line) {
   line.AddRefused("--per_token", "SmoothQuant does not exist yet");
   line.AddRefused("--int8_kv_cache", "an INT8 KV cache does not exist yet");
   line.AddRefused("--fp8_kv_cache", "use `trireme quantize --kv_cache_dtype fp8`");
-  line.AddRefused("--use_fp8_rowwise", "row-wise FP8 does not exist yet; per tensor: `trireme quantize`");
+  line.AddRefused("--use_fp8_rowwise",
+                  "row-wise FP8 does not exist yet; per tensor: `trireme quantize`");
   line.AddRefused("--use_qserve", "W4A8 does not exist yet");
   line.AddRefused("--calib_dataset", "what needs calibration is made by `trireme quantize`");
   line.AddRefused("--dataset_cache_dir", "nothing here is calibrated yet");
