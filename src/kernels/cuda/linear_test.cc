@@ -258,20 +258,20 @@ const LinearLibrary* Library() {
   return library.ok() ? library->get() : nullptr;
 }
 
-// Runs every tactic twice: right, and the same bits.
-void CheckAllTactics(const LinearProblem& problem, int num_rows, int num_tokens) {
+// Runs every tactic for up to max_rows rows twice: right, and the same bits.
+void CheckAllTactics(const LinearProblem& problem, int max_rows, int num_rows, int num_tokens) {
   SCOPED_TRACE(::testing::Message()
                << problem.out_features << " x " << problem.in_features << ", rows " << num_tokens
                << " of " << num_rows << ", dtype " << static_cast<int>(problem.dtype) << ", fp8 "
                << (problem.weight == LinearWeight::kFloat8E4M3));
   const LinearLibrary* library = Library();
   ASSERT_NE(library, nullptr);
-  auto tactics = library->Tactics(problem, num_rows);
+  auto tactics = library->Tactics(problem, max_rows);
   ASSERT_TRUE(tactics.ok()) << tactics.status().ToString();
   LinearCase test(problem, num_rows, num_tokens, 11);
   for (const std::string& tactic : *tactics) {
     SCOPED_TRACE(tactic);
-    auto kernel = library->Bind(problem, num_rows, tactic);
+    auto kernel = library->Bind(problem, max_rows, tactic);
     ASSERT_TRUE(kernel.ok()) << kernel.status().ToString();
     std::vector<float> y;
     std::vector<uint8_t> bytes;
@@ -287,6 +287,10 @@ void CheckAllTactics(const LinearProblem& problem, int num_rows, int num_tokens)
     }
     if (::testing::Test::HasFailure()) return;
   }
+}
+
+void CheckAllTactics(const LinearProblem& problem, int num_rows, int num_tokens) {
+  CheckAllTactics(problem, num_rows, num_rows, num_tokens);
 }
 
 LinearProblem Problem(int64_t out, int64_t in, Element dtype, bool fp8) {
@@ -355,6 +359,22 @@ TEST(LinearGpuTest, OtherInputAndOutputTypes) {
     gate.gated = true;
     gate.y_dtype = Element::kFloat8E4M3;
     CheckAllTactics(gate, rows, rows);
+  }
+}
+
+// A kernel bound for a bucket serves every step below it.
+TEST(LinearGpuTest, FewerRowsThanBoundFor) {
+  for (const bool fp8 : {false, true}) {
+    LinearProblem problem = Problem(512, 1024, Element::kBFloat16, fp8);
+    problem.has_rms_norm = true;
+    problem.has_residual = true;
+    CheckAllTactics(problem, 8, 3, 2);
+    CheckAllTactics(problem, 64, 37, 35);
+    CheckAllTactics(problem, 512, 129, 129);
+    CheckAllTactics(problem, 512, 1, 1);
+    LinearProblem gate = Problem(1024, 512, Element::kBFloat16, fp8);
+    gate.gated = true;
+    CheckAllTactics(gate, 256, 65, 65);
   }
 }
 
