@@ -165,10 +165,11 @@ class InputStage {
         gamma_offset_(params.gamma_plus_one ? 1.0f : 0.0f),
         input_scale_(kFp8 ? 1.0f / params.x_scale : 1.0f) {}
 
-  // Ends with a barrier. All copies of the thread have landed then.
+  // Ends with a barrier. All copies, those of constants and residual too, have landed then.
   __device__ void Run(int phase) {
     if (kFp8 && params_.x_dtype == Element::kFloat8E4M3) {
       Widen(phase * phase_values_);
+      StreamCommit();
       StreamWait<0>();
     } else {
       const auto target = static_cast<uint32_t>(__cvta_generic_to_shared(x_));
