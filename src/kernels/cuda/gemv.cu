@@ -359,17 +359,17 @@ __global__ void __launch_bounds__(kWarps * 32, 2)
   extern __shared__ __align__(16) uint8_t shared[];
   const auto shared_address = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
   const LanePlace place;
-  const auto block = static_cast<int64_t>(blockIdx.x);
-  const int first_tile = static_cast<int>(block * plan.num_tiles / gridDim.x);
-  const int last_tile = static_cast<int>((block + 1) * plan.num_tiles / gridDim.x);
+  const int block = static_cast<int>(blockIdx.x);
+  const int first_tile = block * plan.block_tiles + min(block, plan.longer_blocks);
+  const int last_tile = first_tile + plan.block_tiles + (block < plan.longer_blocks ? 1 : 0);
 
   // --- weights and constants ahead of the predecessor ---
   WeightStream<kWarps> stream(params, plan, first_tile, last_tile);
   const auto* ring = reinterpret_cast<const uint4*>(shared) + threadIdx.x;  // [kDepth][4][kThreads]
   const uint32_t ring_address = shared_address + threadIdx.x * 16;
-  CopyConstants(params, plan, shared_address, first_tile * kTileRows);
 #pragma unroll
   for (int d = 0; d < kDepth; ++d) stream.Load(ring_address + d * kThreads * 64);
+  CopyConstants(params, plan, shared_address, first_tile * kTileRows);
   PrefetchWeights(params, l2_prefetch_bytes, first_tile, last_tile);
   cudaGridDependencySynchronize();
 
@@ -435,8 +435,7 @@ __global__ void __launch_bounds__(kWarps * 32, 2)
 template <typename T, typename Format>
 cudaError_t LaunchFormat(const GemvParams& params, const GemvConfig& config, const GemvPlan& plan,
                          LaunchContext& context) {
-  const int blocks = plan.num_tiles < context.num_sms ? plan.num_tiles : context.num_sms;
-  const LaunchShape shape{.grid = dim3(static_cast<unsigned>(blocks)),
+  const LaunchShape shape{.grid = dim3(static_cast<unsigned>(plan.num_blocks)),
                           .block = dim3(static_cast<unsigned>(config.warps * 32)),
                           .shared_bytes = static_cast<size_t>(plan.shared_bytes)};
   const auto launch = [&](auto kernel) {

@@ -17,11 +17,14 @@ bool MakeGemvPlan(const GemvParams& params, const GemvConfig& config, int num_sm
   const int chunk_values = kGemvChunkBytes / (fp8 ? 1 : 2);
   plan->num_tiles = CeilDiv(params.out_features, kGemvTileRows);
   plan->num_chunks = CeilDiv(params.in_features, chunk_values);
-  const int block_tiles = CeilDiv(plan->num_tiles, num_sms);
-  plan->block_rows = block_tiles * kGemvTileRows;
+  plan->num_blocks = plan->num_tiles < num_sms ? plan->num_tiles : num_sms;
+  plan->block_tiles = plan->num_tiles / plan->num_blocks;
+  plan->longer_blocks = plan->num_tiles % plan->num_blocks;
+  const int most_tiles = CeilDiv(plan->num_tiles, plan->num_blocks);
+  plan->block_rows = most_tiles * kGemvTileRows;
   const int tile_bytes = config.warps * params.num_rows * kGemvTileRows * 4;
   const int fitting_tiles = kPartialBytes / tile_bytes;
-  plan->group_tiles = fitting_tiles < block_tiles ? fitting_tiles : block_tiles;
+  plan->group_tiles = fitting_tiles < most_tiles ? fitting_tiles : most_tiles;
   if (plan->group_tiles < 1) return false;
 
   plan->gamma_offset = config.depth * config.warps * 32 * 64;
@@ -44,7 +47,7 @@ bool MakeGemvPlan(const GemvParams& params, const GemvConfig& config, int num_sm
   plan->phase_chunks = whole;
   if (fitting < whole) {
     // A norm needs whole rows of x; partial sums over phases need all tiles of the block.
-    if (params.gamma != nullptr || plan->group_tiles < block_tiles) return false;
+    if (params.gamma != nullptr || plan->group_tiles < most_tiles) return false;
     const int phases = CeilDiv(whole, fitting);
     plan->phase_chunks = CeilDiv(CeilDiv(whole, phases), config.warps) * config.warps;
   }

@@ -19,11 +19,14 @@ constexpr int kGemvChunkBytes = 128;  // of one row, that a warp multiplies in o
 //   squares   a sum for each warp, float32
 struct GemvPlan {
   int num_tiles = 0;
-  int num_chunks = 0;    // of a row of W
-  int num_phases = 0;    // x is staged in so many parts
-  int phase_chunks = 0;  // a multiple of the warps
-  int group_tiles = 0;   // tiles of a block between two additions over its warps
-  int block_rows = 0;    // of W, of the block with most tiles
+  int num_blocks = 0;
+  int block_tiles = 0;    // of each block,
+  int longer_blocks = 0;  // and one more of each of the first so many
+  int num_chunks = 0;     // of a row of W
+  int num_phases = 0;     // x is staged in so many parts
+  int phase_chunks = 0;   // a multiple of the warps
+  int group_tiles = 0;    // tiles of a block between two additions over its warps
+  int block_rows = 0;     // of W, of the block with most tiles
   int x_row_bytes = 0;
   int gamma_offset = 0;
   int bias_offset = 0;

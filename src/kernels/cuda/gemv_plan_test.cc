@@ -31,7 +31,10 @@ void CheckPlan(const GemvParams& params, const GemvConfig& config, const GemvPla
   EXPECT_EQ(plan.phase_chunks % config.warps, 0);
   EXPECT_GE(plan.num_phases * plan.phase_chunks, plan.num_chunks);
   EXPECT_LT((plan.num_phases - 1) * plan.phase_chunks, plan.num_chunks);
-  const int block_tiles = (plan.num_tiles + kNumSms - 1) / kNumSms;
+  EXPECT_LE(plan.num_blocks, kNumSms);
+  EXPECT_LT(plan.longer_blocks, plan.num_blocks);
+  EXPECT_EQ(plan.num_blocks * plan.block_tiles + plan.longer_blocks, plan.num_tiles);
+  const int block_tiles = plan.block_tiles + (plan.longer_blocks > 0 ? 1 : 0);
   EXPECT_EQ(plan.block_rows, block_tiles * kGemvTileRows);
   if (plan.num_phases > 1) {
     EXPECT_EQ(plan.group_tiles, block_tiles) << "partial sums must live through all phases";
