@@ -25,6 +25,8 @@ struct DecodeConfig {
   static constexpr int kFitting = (kBudget - kFixedBytes) / kStageBytes;
   static constexpr int kStages = kFitting < 8 ? kFitting : 8;
   static constexpr int kSharedBytes = kStages * kStageBytes + kFixedBytes;
+  // Tiles whose chunks a warp takes together, so that one's latency hides the other's.
+  static constexpr int kTogether = kStages >= 5 ? 2 : 1;
   static constexpr int kSumStride = kDim + 4;  // floats a row of a warp's sums
   static_assert(kStages >= 3, "fewer stages do not cover the memory's latency");
   static_assert(kWarps * kDecodeRows * kSumStride * 4 <= kStages * kStageBytes,
@@ -42,6 +44,8 @@ struct DecodePiece {
   bool whole;  // the item is this piece alone
   bool last;   // holds the item's last tile
   int item;
+  int first_worker;  // that has a part of the item
+  int parts;
 };
 
 template <typename M, typename Cache, int kDim>
@@ -159,65 +163,101 @@ struct DecodeBlock {
   }
 
   __device__ void Attend(const DecodePiece& piece, RowSums<kDim>& rows) const {
-    constexpr int kAhead = Config::kStages - 1;
-    int next_block = BlockOf(piece, 0);
-    for (int tile = 0; tile < kAhead; ++tile) {
-      const int block = next_block;
-      next_block = BlockOf(piece, tile + 1);
-      Copy(piece, tile, block, tile);
-    }
-    StageQueries<M, kDim>(a, piece.s, piece.kv_head, piece.row0, kDecodeRows, queries);
+    constexpr int kTogether = Config::kTogether;
+    constexpr int kAhead = Config::kStages - kTogether;
+    int blocks[kAhead];
+#pragma unroll
+    for (int tile = 0; tile < kAhead; ++tile) blocks[tile] = BlockOf(piece, tile);
+#pragma unroll
+    for (int tile = 0; tile < kAhead; ++tile) Copy(piece, tile, blocks[tile], tile);
+    int next_blocks[kTogether];
+#pragma unroll
+    for (int i = 0; i < kTogether; ++i) next_blocks[i] = BlockOf(piece, kAhead + i);
+    StageQueries<M, kDim, kDecodeRows, Config::kThreads>(a, piece.s, piece.kv_head, piece.row0,
+                                                         queries);
     if (a.fused && piece.last) StageNewToken(piece);
+    const RowRule rule = RuleOf(a, piece.s, piece.kv_head, piece.row0, lane);
     __syncthreads();
     uint32_t q[Tile::kQueryInRegisters ? Tile::kSteps : 1][4];
     if constexpr (Tile::kQueryInRegisters) {
 #pragma unroll
       for (int step = 0; step < Tile::kSteps; ++step) Tile::LoadQuery(queries, step, lane, q[step]);
     }
-    const RowRule rule = RuleOf(a, piece.s, piece.kv_head, piece.row0, lane);
     int stage = 0;
-    for (int tile = 0; tile < piece.num_tiles; ++tile) {
-      CopyAsyncWait<kAhead - 1>();
+    for (int tile = 0; tile < piece.num_tiles; tile += kTogether) {
+      CopyAsyncWait<kAhead - kTogether>();
       __syncwarp();
-      const int block = next_block;
-      next_block = BlockOf(piece, tile + kAhead + 1);
-      Copy(piece, tile + kAhead, block, stage == 0 ? kAhead : stage - 1);
-      if (a.fused && piece.last) InsertNewToken(piece, tile, stage);
-      if (FirstKey(piece, tile) < piece.s.length()) {
-        AddChunk(rule, FirstKey(piece, tile), SharedAddress(Keys(stage)), q, rows);
+#pragma unroll
+      for (int i = 0; i < kTogether; ++i) {
+        const int block = next_blocks[i];
+        next_blocks[i] = BlockOf(piece, tile + kAhead + kTogether + i);
+        Copy(piece, tile + kAhead + i, block, Wrap(stage + kAhead + i));
       }
-      stage = stage == kAhead ? 0 : stage + 1;
+      if (kTogether == 2 && tile + 1 < piece.num_tiles) {
+        AddChunks<kTogether>(piece, rule, tile, stage, q, rows);
+      } else {
+        AddChunks<1>(piece, rule, tile, stage, q, rows);
+      }
+      stage = Wrap(stage + kTogether);
     }
     CopyAsyncWait<0>();
   }
 
-  template <int kHeld>
-  __device__ void AddChunk(const RowRule& rule, int key0, uint32_t keys,
-                           const uint32_t (&q)[kHeld][4], RowSums<kDim>& rows) const {
-    float s[2][4] = {};
+  __device__ static int Wrap(int stage) {
+    return stage >= Config::kStages ? stage - Config::kStages : stage;
+  }
+
+  // This warp's chunks of tiles [tile, tile + kCount), in the stages from `stage` on.
+  template <int kCount, int kHeldSteps>
+  __device__ void AddChunks(const DecodePiece& piece, const RowRule& rule, int tile, int stage,
+                            const uint32_t (&q)[kHeldSteps][4], RowSums<kDim>& rows) const {
+    if (FirstKey(piece, tile) >= piece.s.length()) return;
+    uint32_t keys[kCount];
 #pragma unroll
-    for (int step = 0; step < Tile::kSteps; ++step) {
-      if constexpr (Tile::kQueryInRegisters) {
-        Tile::Score(keys, step, lane, q[step], s[0], s[1]);
-      } else {
+    for (int c = 0; c < kCount; ++c) {
+      if (a.fused && piece.last) InsertNewToken(piece, tile + c, Wrap(stage + c));
+      keys[c] = SharedAddress(Keys(Wrap(stage + c)));
+    }
+    float s[2 * kCount][4] = {};
+#pragma unroll
+    for (int batch = 0; batch < Tile::kSteps; batch += Tile::kBatch) {
+      uint32_t r[kCount][Tile::kBatch][Tile::kHeld];
+#pragma unroll
+      for (int c = 0; c < kCount; ++c) {
+#pragma unroll
+        for (int i = 0; i < Tile::kBatch; ++i) Tile::LoadKeys(keys[c], batch + i, lane, r[c][i]);
+      }
+#pragma unroll
+      for (int i = 0; i < Tile::kBatch; ++i) {
         uint32_t query[4];
-        Tile::LoadQuery(queries, step, lane, query);
-        Tile::Score(keys, step, lane, query, s[0], s[1]);
+        if constexpr (!Tile::kQueryInRegisters) Tile::LoadQuery(queries, batch + i, lane, query);
+#pragma unroll
+        for (int c = 0; c < kCount; ++c) {
+          if constexpr (Tile::kQueryInRegisters) {
+            Tile::Score(r[c][i], q[batch + i], s[2 * c], s[2 * c + 1]);
+          } else {
+            Tile::Score(r[c][i], query, s[2 * c], s[2 * c + 1]);
+          }
+        }
       }
     }
 #pragma unroll
-    for (int i = 0; i < 8; ++i) {
-      const int key = key0 + i / 4 * 8 + lane % 4 * 2 + i % 2;
-      s[i / 4][i % 4] = rule.Exponent(s[i / 4][i % 4], i % 4 / 2, key);
+    for (int n = 0; n < 2 * kCount; ++n) {
+      const int key0 = FirstKey(piece, tile + n / 2) + n % 2 * 8 + lane % 4 * 2;
+#pragma unroll
+      for (int i = 0; i < 4; ++i) s[n][i] = rule.Exponent(s[n][i], i / 2, key0 + i % 2);
     }
     rows.Add(s);
-    uint32_t probabilities[4];
-    PackProbabilities<M>(s, 0, probabilities);
-    Tile::AddValues(keys + Config::kChunkBytes, lane, probabilities, rows.o);
+#pragma unroll
+    for (int c = 0; c < kCount; ++c) {
+      uint32_t probabilities[4];
+      PackProbabilities<M>(s, c, probabilities);
+      Tile::AddValues(keys[c] + Config::kChunkBytes, lane, probabilities, rows.o);
+    }
   }
 
   // The warps' sums, side by side in the stages' place.
-  __device__ void ShareSums(const RowSums<kDim>& rows) const {
+  __device__ void ShareSums(const DecodePiece& piece, const RowSums<kDim>& rows) const {
     float* mine = reinterpret_cast<float*>(stages) + warp * kDecodeRows * Config::kSumStride;
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
@@ -227,6 +267,7 @@ struct DecodeBlock {
         sums[(warp * kDecodeRows + row) * 2] = rows.max[r];
         sums[(warp * kDecodeRows + row) * 2 + 1] = total;
       }
+      if (piece.row0 + row >= piece.s.rows) continue;
 #pragma unroll
       for (int n = 0; n < kDim / 8; ++n) {
         for (int e = 0; e < 2; ++e) {
@@ -278,52 +319,124 @@ struct DecodeBlock {
     }
   }
 
-  // Adds the item's partial results, in the order of its workers.
-  __device__ void Combine(const DecodePiece& piece, int first_worker, int parts) const {
+  __device__ static int64_t PartialRow(const DecodePiece& piece, int part, int row) {
+    const int64_t slot = 2 * (piece.first_worker + part) + (part == 0 ? 1 : 0);
+    return slot * kDecodeRows + row;
+  }
+
+  // What each part of each row counts for, in the stages' place: [part][row], divided by the sum.
+  __device__ void WeighParts(const DecodePiece& piece, int rows, float* weights) const {
+    for (int row = warp; row < rows; row += Config::kWarps) {
+      float top = -INFINITY;
+      for (int part = lane; part < piece.parts; part += 32) {
+        top = fmaxf(top, __ldcg(a.plan.partial_sums + PartialRow(piece, part, row) * 2));
+      }
+      for (int delta = 16; delta > 0; delta /= 2) {
+        top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, delta));
+      }
+      float sum = 0.0f;
+      for (int part = lane; part < piece.parts; part += 32) {
+        const float2 part_sums = __ldcg(reinterpret_cast<const float2*>(
+            a.plan.partial_sums + PartialRow(piece, part, row) * 2));
+        const float weight = Exp2(part_sums.x - top);
+        weights[part * kDecodeRows + row] = weight;
+        sum += weight * part_sums.y;
+      }
+      for (int delta = 16; delta > 0; delta /= 2) {
+        sum += __shfl_xor_sync(0xffffffffu, sum, delta);
+      }
+      if (lane == 0) sums[row] = sum;
+    }
+    __syncthreads();
+  }
+
+  // Adds the item's partial results, in the order of its workers. Many loads are under way at once.
+  __device__ void Combine(const DecodePiece& piece) const {
+    constexpr int kLoads = 16;
     const int rows = min(kDecodeRows, piece.s.rows - piece.row0);
     const int head_dim = a.p.kv.head_dim;
+    float* weights = reinterpret_cast<float*>(stages);
+    WeighParts(piece, rows, weights);
     for (int i = static_cast<int>(threadIdx.x); i < rows * head_dim / 4; i += Config::kThreads) {
       const int row = i / (head_dim / 4);
       const int dim = i % (head_dim / 4) * 4;
-      float top = -INFINITY;
-      float sum = 0.0f;
       float x[4] = {};
-#pragma unroll 4
-      for (int part = 0; part < parts; ++part) {
-        const int64_t slot = 2 * (first_worker + part) + (part == 0 ? 1 : 0);
-        const int64_t partial = slot * kDecodeRows + row;
-        const float2 part_sums =
-            __ldcg(reinterpret_cast<const float2*>(a.plan.partial_sums + partial * 2));
-        const float4 part_x =
-            __ldcg(reinterpret_cast<const float4*>(a.plan.partials + partial * head_dim + dim));
-        const float part_values[4] = {part_x.x, part_x.y, part_x.z, part_x.w};
-        const float higher = fmaxf(top, part_sums.x);
-        const float base = higher == -INFINITY ? 0.0f : higher;
-        const float old_weight = Exp2(top - base);
-        const float weight = Exp2(part_sums.x - base);
-        top = higher;
-        sum = sum * old_weight + part_sums.y * weight;
-        for (int e = 0; e < 4; ++e) x[e] = x[e] * old_weight + part_values[e] * weight;
+      for (int first = 0; first < piece.parts; first += kLoads) {
+        float4 loaded[kLoads];
+#pragma unroll
+        for (int j = 0; j < kLoads; ++j) {
+          const int part = min(first + j, piece.parts - 1);
+          loaded[j] = __ldcg(reinterpret_cast<const float4*>(
+              a.plan.partials + PartialRow(piece, part, row) * head_dim + dim));
+        }
+#pragma unroll
+        for (int j = 0; j < kLoads; ++j) {
+          if (first + j >= piece.parts) continue;
+          const float weight = weights[(first + j) * kDecodeRows + row];
+          x[0] += loaded[j].x * weight;
+          x[1] += loaded[j].y * weight;
+          x[2] += loaded[j].z * weight;
+          x[3] += loaded[j].w * weight;
+        }
       }
-      for (int e = 0; e < 4; ++e) StoreOut(piece, row, dim + e, sum, x[e]);
+      for (int e = 0; e < 4; ++e) StoreOut(piece, row, dim + e, sums[row], x[e]);
     }
   }
 
   // Counts this piece as done; whoever comes last adds the item up.
-  __device__ void Arrive(const DecodePiece& piece, int first_worker, int parts) const {
-    __threadfence();
+  __device__ void Arrive(const DecodePiece& piece) const {
     __syncthreads();
     if (threadIdx.x == 0) {
-      const bool last = atomicAdd(a.plan.arrivals + piece.item, 1) == parts - 1;
+      __threadfence();
+      const bool last = atomicAdd(a.plan.arrivals + piece.item, 1) == piece.parts - 1;
       if (last) a.plan.arrivals[piece.item] = 0;
+      __threadfence();
       *flag = last ? 1 : 0;
     }
     __syncthreads();
-    if (*flag == 0) return;
-    __threadfence();
-    Combine(piece, first_worker, parts);
+    if (*flag != 0) Combine(piece);
   }
 };
+
+// The part of `work`'s first item that is the worker's.
+__device__ inline DecodePiece PieceOf(const AttentionArgs& a, const DecodeWorker& work) {
+  const int row_groups = a.plan.units / a.p.kv.num_kv_heads;
+  DecodePiece piece;
+  piece.s = {work.first_token, work.context, work.query_len,
+             a.plan.group,     a.p.window,   work.query_len * a.plan.group};
+  const int item_tiles = piece.s.num_key_tiles(0, piece.s.rows - 1);
+  piece.seq = work.seq;
+  piece.kv_head = work.unit / row_groups;
+  piece.row0 = work.unit % row_groups * kDecodeRows;
+  piece.first_tile = piece.s.first_key_tile(0) + work.tile;
+  piece.num_tiles = min(work.num_tiles, item_tiles - work.tile);
+  piece.whole = piece.num_tiles == item_tiles;
+  piece.last = work.tile + piece.num_tiles == item_tiles;
+  piece.item = work.seq * a.plan.units + work.unit;
+  const int begin = work.first_tile + work.unit * item_tiles;
+  piece.first_worker = WorkerOfTile(begin, work.workers, work.total_tiles);
+  piece.parts =
+      WorkerOfTile(begin + item_tiles - 1, work.workers, work.total_tiles) - piece.first_worker + 1;
+  return piece;
+}
+
+// Moves `work` past `piece`, to the next item that has tiles.
+__device__ inline void Advance(const AttentionArgs& a, const DecodePiece& piece,
+                               DecodeWorker& work) {
+  work.num_tiles -= piece.num_tiles;
+  work.tile = 0;
+  if (work.num_tiles == 0 || ++work.unit < a.plan.units) return;
+  work.unit = 0;
+  do {
+    ++work.seq;
+  } while (a.plan.tile_offsets[work.seq] == a.plan.tile_offsets[work.seq + 1]);
+  const SequenceRows s =
+      RowsOf(a.p.step.cu_query_lens, a.p.step.context_lens, work.seq, a.plan.group, a.p.window);
+  work.first_token = s.first_token;
+  work.context = s.context;
+  work.query_len = s.query_len;
+  work.first_tile = a.plan.tile_offsets[work.seq];
+}
 
 template <typename M, typename Cache, int kDim>
 __global__ void __launch_bounds__(DecodeConfig<M, Cache, kDim>::kThreads,
@@ -334,45 +447,18 @@ __global__ void __launch_bounds__(DecodeConfig<M, Cache, kDim>::kThreads,
   const int worker = static_cast<int>(blockIdx.x);
   DecodeWorker work = a.plan.workers[worker];
   if (work.num_tiles == 0) return;
-  const AttentionTotals totals = *a.plan.totals;
   DecodeBlock<M, Cache, kDim> block(a);
-  const int row_groups = a.plan.units / a.p.kv.num_kv_heads;
   while (work.num_tiles > 0) {
-    DecodePiece piece;
-    piece.s =
-        RowsOf(a.p.step.cu_query_lens, a.p.step.context_lens, work.seq, a.plan.group, a.p.window);
-    const int item_tiles = piece.s.num_key_tiles(0, piece.s.rows - 1);
-    piece.seq = work.seq;
-    piece.kv_head = work.unit / row_groups;
-    piece.row0 = work.unit % row_groups * kDecodeRows;
-    piece.first_tile = piece.s.first_key_tile(0) + work.tile;
-    piece.num_tiles = min(work.num_tiles, item_tiles - work.tile);
-    piece.whole = piece.num_tiles == item_tiles;
-    piece.last = work.tile + piece.num_tiles == item_tiles;
-    piece.item = work.seq * a.plan.units + work.unit;
+    const DecodePiece piece = PieceOf(a, work);
     RowSums<kDim> rows;
     block.Attend(piece, rows);
     __syncthreads();
-    block.ShareSums(rows);
+    block.ShareSums(piece, rows);
     __syncthreads();
     block.Finish(piece, 2 * worker + (work.tile == 0 ? 1 : 0));
-    if (!piece.whole) {
-      const int begin = a.plan.tile_offsets[work.seq] + work.unit * item_tiles;
-      const int first = WorkerOfTile(begin, totals.workers, totals.decode_tiles);
-      const int last = WorkerOfTile(begin + item_tiles - 1, totals.workers, totals.decode_tiles);
-      block.Arrive(piece, first, last - first + 1);
-    }
+    if (!piece.whole) block.Arrive(piece);
     __syncthreads();
-    work.num_tiles -= piece.num_tiles;
-    work.tile = 0;
-    if (++work.unit == a.plan.units) {
-      work.unit = 0;
-      ++work.seq;
-      while (work.num_tiles > 0 &&
-             a.plan.tile_offsets[work.seq] == a.plan.tile_offsets[work.seq + 1]) {
-        ++work.seq;
-      }
-    }
+    Advance(a, piece, work);
   }
 }
 

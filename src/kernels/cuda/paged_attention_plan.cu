@@ -52,16 +52,12 @@ __device__ void CountTiles(const PlanArgs& p, int num_seqs, int* warp_sums, int&
   for (int first = 0; first < num_seqs; first += kThreads) {
     const int seq = first + static_cast<int>(threadIdx.x);
     int decode = 0;
-    int rows = 0;
+    SequenceRows s = {};
     if (seq < num_seqs) {
-      const SequenceRows s = RowsOf(p.cu_query_lens, p.context_lens, seq, p.plan.group, p.window);
-      if (s.decodes()) {
-        decode = s.num_key_tiles(0, s.rows - 1) * p.plan.units;
-      } else {
-        rows = s.rows;
-      }
+      s = RowsOf(p.cu_query_lens, p.context_lens, seq, p.plan.group, p.window);
+      if (s.decodes()) decode = s.num_key_tiles(0, s.rows - 1) * p.plan.units;
     }
-    const int tiles = (rows + kPrefillRows - 1) / kPrefillRows;
+    const int tiles = s.decodes() ? 0 : (s.rows + kPrefillRows - 1) / kPrefillRows;
     int total = 0;
     const int decode_before = decode_tiles + ExclusiveScan(decode, warp_sums, total);
     decode_tiles += total;
@@ -69,7 +65,9 @@ __device__ void CountTiles(const PlanArgs& p, int num_seqs, int* warp_sums, int&
     const int prefill_before = prefill_tiles + ExclusiveScan(tiles, warp_sums, total);
     prefill_tiles += total;
     for (int tile = 0; tile < tiles; ++tile) {
-      p.plan.unsorted_tiles[prefill_before + tile] = {seq, tile * kPrefillRows};
+      const int row = tile * kPrefillRows;
+      const int last = min(row + kPrefillRows, s.rows) - 1;
+      p.plan.unsorted_tiles[prefill_before + tile] = {seq, row, s.num_key_tiles(row, last), 0};
     }
   }
   __syncthreads();
@@ -94,7 +92,7 @@ __device__ void ShareOutDecode(const PlanArgs& p, int num_seqs, int tiles) {
   const int wanted = (tiles + kMinTilesPerWorker - 1) / kMinTilesPerWorker;
   const int workers = wanted < p.plan.max_workers ? wanted : p.plan.max_workers;
   for (int w = static_cast<int>(threadIdx.x); w < p.plan.max_workers; w += kThreads) {
-    DecodeWorker worker = {0, 0, 0, 0};
+    DecodeWorker worker = {};
     if (w < workers) {
       const int begin = FirstTileOfWorker(w, workers, tiles);
       worker.num_tiles = FirstTileOfWorker(w + 1, workers, tiles) - begin;
@@ -105,36 +103,47 @@ __device__ void ShareOutDecode(const PlanArgs& p, int num_seqs, int tiles) {
       const int item = s.num_key_tiles(0, s.rows - 1);
       worker.unit = offset / item;
       worker.tile = offset % item;
+      worker.first_token = s.first_token;
+      worker.context = s.context;
+      worker.query_len = s.query_len;
+      worker.first_tile = p.plan.tile_offsets[worker.seq];
+      worker.total_tiles = tiles;
+      worker.workers = workers;
     }
     p.plan.workers[w] = worker;
   }
   for (int i = static_cast<int>(threadIdx.x); i < num_seqs * p.plan.units; i += kThreads) {
     p.plan.arrivals[i] = 0;
   }
-  if (threadIdx.x == 0) {
-    p.plan.totals->decode_tiles = tiles;
-    p.plan.totals->workers = workers;
-  }
 }
 
-// The longest work first, so that no long tile starts when the others have finished.
-__device__ void SortPrefill(const PlanArgs& p, int tiles) {
+// The longest work first, so that no long tile starts when the others have finished. A tile's place
+// is the number of tiles that come before it.
+__device__ void SortPrefill(const PlanArgs& p, int tiles, int* costs) {
   if (threadIdx.x == 0) p.plan.totals->prefill_tiles = tiles;
-  for (int i = static_cast<int>(threadIdx.x); i < tiles; i += kThreads) {
-    const PrefillTile tile = p.plan.unsorted_tiles[i];
-    const int cost = PrefillKeyTiles(p.cu_query_lens, p.context_lens, tile, p.plan.group, p.window);
+  const int thread = static_cast<int>(threadIdx.x);
+  for (int first = 0; first < tiles; first += kThreads) {
+    const int i = first + thread;
+    const PrefillTile tile = i < tiles ? p.plan.unsorted_tiles[i] : PrefillTile{};
     int rank = 0;
-    for (int j = 0; j < tiles; ++j) {
-      const int other = PrefillKeyTiles(p.cu_query_lens, p.context_lens, p.plan.unsorted_tiles[j],
-                                        p.plan.group, p.window);
-      if (other > cost || (other == cost && j < i)) ++rank;
+    for (int other = 0; other < tiles; other += kThreads) {
+      __syncthreads();
+      costs[thread] = other + thread < tiles ? p.plan.unsorted_tiles[other + thread].key_tiles : -1;
+      __syncthreads();
+#pragma unroll 16
+      for (int j = 0; j < kThreads; ++j) {
+        const bool before =
+            costs[j] > tile.key_tiles || (costs[j] == tile.key_tiles && other + j < i);
+        rank += before ? 1 : 0;
+      }
     }
-    p.plan.prefill_tiles[rank] = tile;
+    if (i < tiles) p.plan.prefill_tiles[rank] = tile;
   }
 }
 
 __global__ void PlanPagedAttentionKernel(const __grid_constant__ PlanArgs p) {
   __shared__ int warp_sums[kWarps];
+  __shared__ int costs[kThreads];
   cudaGridDependencySynchronize();
   const int num_seqs = p.counts->num_seqs;
   int decode_tiles = 0;
@@ -142,7 +151,7 @@ __global__ void PlanPagedAttentionKernel(const __grid_constant__ PlanArgs p) {
   CountTiles(p, num_seqs, warp_sums, decode_tiles, prefill_tiles);
   if (threadIdx.x == 0) p.plan.tile_offsets[num_seqs] = decode_tiles;
   ShareOutDecode(p, num_seqs, decode_tiles);
-  SortPrefill(p, prefill_tiles);
+  SortPrefill(p, prefill_tiles, costs);
 }
 
 }  // namespace

@@ -33,22 +33,29 @@ constexpr int kPrefillRows = 128;
 constexpr int kMinTilesPerWorker = 2;
 
 struct AttentionTotals {
-  int32_t decode_tiles;
-  int32_t workers;
   int32_t prefill_tiles;
-  int32_t reserved;
 };
 
-struct DecodeWorker {
+// A worker's share, with what its first item needs, so that one load starts it.
+struct alignas(16) DecodeWorker {
   int32_t seq;
   int32_t unit;
   int32_t tile;  // of the item, from its first key tile
   int32_t num_tiles;
+  int32_t first_token;
+  int32_t context;
+  int32_t query_len;
+  int32_t first_tile;   // all sequences' decode tiles before seq's first
+  int32_t total_tiles;  // of the step
+  int32_t workers;      // that have any
+  int32_t reserved[2];
 };
 
-struct PrefillTile {
+struct alignas(16) PrefillTile {
   int32_t seq;
-  int32_t row;  // first packed row
+  int32_t row;        // first packed row
+  int32_t key_tiles;  // its cost
+  int32_t reserved;
 };
 
 struct AttentionPlan {

@@ -75,10 +75,14 @@ struct PrefillBlock {
     for (int step = 0; step < Tile::kSteps; ++step) {
       uint32_t query[4];
       Tile::LoadQuery(queries, step, lane, query);
+      uint32_t r[kChunks][Tile::kHeld];
 #pragma unroll
       for (int chunk = 0; chunk < kChunks; ++chunk) {
-        Tile::Score(keys + chunk * kChunkKeys * Tile::kKeyRowBytes, step, lane, query,
-                    scores[2 * chunk], scores[2 * chunk + 1]);
+        Tile::LoadKeys(keys + chunk * kChunkKeys * Tile::kKeyRowBytes, step, lane, r[chunk]);
+      }
+#pragma unroll
+      for (int chunk = 0; chunk < kChunks; ++chunk) {
+        Tile::Score(r[chunk], query, scores[2 * chunk], scores[2 * chunk + 1]);
       }
     }
 #pragma unroll
@@ -122,7 +126,7 @@ struct PrefillBlock {
   __device__ void Run() const {
     constexpr int kAhead = Config::kStages - 1;
     for (int tile = 0; tile < kAhead; ++tile) Copy(tile, tile);
-    StageQueries<M, kDim>(a, s, kv_head, row0, kPrefillRows, DynamicShared());
+    StageQueries<M, kDim, kPrefillRows, Config::kThreads>(a, s, kv_head, row0, DynamicShared());
     const int warp_row = row0 + warp * 16;
     const RowRule rule = RuleOf(a, s, kv_head, warp_row, lane);
     const int last_row = min(warp_row + 16, s.rows) - 1;

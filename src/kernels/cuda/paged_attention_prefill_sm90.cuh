@@ -1,15 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
-// Attention of many rows a sequence on Hopper, head_dim 64 and 128, cache of the activations' type.
+// Attention of many rows a sequence on Hopper, head_dim 64 and 128, cache of
+// the activations' type.
 //
-// A block stays on its processor and takes tiles of 128 packed rows, two warpgroups of 64 rows. A
-// third warpgroup only copies: keys and values of 128 tokens at a time, box by box of the block
-// table through the bulk copy engine, into rings that run on from one tile of rows to the next. A
-// warpgroup multiplies its next scores while it turns the last into probabilities, and the two
-// warpgroups overlap each other.
+// A block stays on its processor and takes tiles of 128 packed rows, two
+// warpgroups of 64 rows. A third warpgroup only copies. One of its warps brings
+// keys and values, 128 tokens at a time, box by box of the block table through
+// the bulk copy engine, into rings that run on from one tile of rows to the
+// next; the others bring the next tile's queries. A warpgroup multiplies its
+// next scores while it turns the last into probabilities, and the two overlap
+// each other.
 //
-//   shared memory   Q [2][halves][64 rows][128 bytes]   K ring, V ring [stages][halves][128][128]
+//   shared memory   Q [2 buffers][2][halves][64 rows][128 bytes]
+//                   K ring, V ring [stages][halves][128][128 bytes]   barriers
+//                   items
 //
-// `halves`: groups of 64 columns; rows of 128 bytes are swizzled by the copy engine's pattern.
+// `halves`: groups of 64 columns; rows of 128 bytes are swizzled by the copy
+// engine's pattern.
 #pragma once
 
 #include "kernels/cuda/paged_attention_tile.cuh"
@@ -24,12 +30,15 @@ struct PrefillSm90Config {
   static constexpr int kThreads = 384;
   static constexpr int kGroupRows = 64;  // rows of a warpgroup
   static constexpr int kQueryHalfBytes = kGroupRows * 128;
-  static constexpr int kQueryBytes = 2 * kHalves * kQueryHalfBytes;
+  static constexpr int kQueryBytes = 2 * kHalves * kQueryHalfBytes;  // of one buffer
   static constexpr int kHalfBytes = kKeys * 128;
   static constexpr int kTileBytes = kHalves * kHalfBytes;
   static constexpr int kStages = kDim == 128 ? 2 : 4;
-  // Barriers: full and empty, of keys and of values.
-  static constexpr int kSharedBytes = kQueryBytes + 2 * kStages * kTileBytes + 4 * kStages * 8;
+  // Full and empty: of keys, of values, of queries.
+  static constexpr int kBarrierBytes = (4 * kStages + 4) * 8;
+  static constexpr int kItemBytes = 128;
+  static constexpr int kSharedBytes =
+      2 * kQueryBytes + 2 * kStages * kTileBytes + kBarrierBytes + kItemBytes;
 };
 
 struct PrefillSm90Args {
@@ -54,6 +63,8 @@ struct PrefillSm90Block {
   using Config = PrefillSm90Config<kDim>;
   static constexpr int kStages = Config::kStages;
   static constexpr int kConsumerWarps = 8;
+  static constexpr int kQueryWarps = 3;
+  static_assert(2 * sizeof(PrefillItem) <= Config::kItemBytes, "two items are shared");
 
   const PrefillSm90Args& args;
   const AttentionArgs& a;
@@ -66,13 +77,19 @@ struct PrefillSm90Block {
   }
 
   __device__ uint32_t Keys(int stage) const {
-    return shared + Config::kQueryBytes + stage * Config::kTileBytes;
+    return shared + 2 * Config::kQueryBytes + stage * Config::kTileBytes;
   }
   __device__ uint32_t Values(int stage) const { return Keys(kStages + stage); }
   __device__ uint32_t KeysFull(int stage) const { return Keys(2 * kStages) + stage * 8; }
   __device__ uint32_t KeysEmpty(int stage) const { return KeysFull(kStages + stage); }
   __device__ uint32_t ValuesFull(int stage) const { return KeysFull(2 * kStages + stage); }
   __device__ uint32_t ValuesEmpty(int stage) const { return KeysFull(3 * kStages + stage); }
+  __device__ uint32_t QueriesFull(int buffer) const { return KeysFull(4 * kStages + buffer); }
+  __device__ uint32_t QueriesEmpty(int buffer) const { return QueriesFull(2 + buffer); }
+  __device__ uint32_t Queries(int buffer) const { return shared + buffer * Config::kQueryBytes; }
+  __device__ PrefillItem* SharedItem(int buffer) const {
+    return reinterpret_cast<PrefillItem*>(DynamicShared() + (QueriesFull(4) - shared)) + buffer;
+  }
 
   __device__ void InitBarriers() const {
     for (int stage = 0; stage < kStages; ++stage) {
@@ -81,16 +98,26 @@ struct PrefillSm90Block {
       BarrierInit(KeysEmpty(stage), kConsumerWarps);
       BarrierInit(ValuesEmpty(stage), kConsumerWarps);
     }
+    for (int buffer = 0; buffer < 2; ++buffer) {
+      BarrierInit(QueriesFull(buffer), kQueryWarps);
+      BarrierInit(QueriesEmpty(buffer), kConsumerWarps);
+    }
     BarrierInitFence();
   }
 
-  // The item of `round`: forwards and backwards over the blocks in turn, so that who had the
-  // longest tile of a round gets the shortest of the next. False beyond the last.
-  __device__ bool ItemOf(int round, PrefillItem& item) const {
+  // The index of `round`'s item: forwards and backwards over the blocks in turn, so that who had
+  // the longest tile of a round gets the shortest of the next.
+  __device__ int IndexOf(int round) const {
     const int blocks = static_cast<int>(gridDim.x);
     const int block = static_cast<int>(blockIdx.x);
-    const int index = round * blocks + (round % 2 == 0 ? block : blocks - 1 - block);
-    if (index >= items) return false;
+    return round * blocks + (round % 2 == 0 ? block : blocks - 1 - block);
+  }
+  // A block has an item of every round but perhaps the last.
+  __device__ bool HasItem(int round) const { return IndexOf(round) < items; }
+
+  __device__ PrefillItem ItemOf(int round) const {
+    PrefillItem item;
+    const int index = IndexOf(round);
     const PrefillTile tile = a.plan.prefill_tiles[index / a.p.kv.num_kv_heads];
     item.seq = tile.seq;
     item.row0 = tile.row;
@@ -101,17 +128,44 @@ struct PrefillSm90Block {
     item.first_key = item.s.first_key(item.row0);
     item.first_tile = item.first_key / Config::kKeys;
     item.num_tiles = item.s.place(last) / Config::kKeys + 1 - item.first_tile;
-    return true;
-  }
-
-  // A block may have no item of the last round.
-  __device__ bool RoundExists(int round) const {
-    return round * static_cast<int>(gridDim.x) < items;
+    return item;
   }
 
   // Rows of this item's tile that no copy fills or that lie behind the sequence's end.
   __device__ static bool NeedsZeros(const PrefillItem& item, int key0) {
     return key0 + Config::kKeys > item.s.length() || key0 < item.first_key;
+  }
+
+  // kQueryWarps warps: bring every item's facts and queries, one item ahead.
+  __device__ void ProduceQueries() const {
+    constexpr int kPieces = kDim / 8;
+    const int thread = static_cast<int>(threadIdx.x) - 32;
+    for (int round = 0; HasItem(round); ++round) {
+      const PrefillItem item = ItemOf(round);
+      const int buffer = round % 2;
+      BarrierWait(QueriesEmpty(buffer), (round / 2 % 2) ^ 1);
+      if (thread == 0) *SharedItem(buffer) = item;
+      unsigned char* base = DynamicShared() + (Queries(buffer) - shared);
+#pragma unroll 4
+      for (int i = thread; i < kPrefillRows * kPieces; i += kQueryWarps * 32) {
+        const int row = i / kPieces;
+        const int piece = i % kPieces;
+        const int packed = item.row0 + row;
+        uint4 x = {0, 0, 0, 0};
+        if (packed < item.s.rows) {
+          const int64_t token = item.s.first_token + packed / item.s.group;
+          const int head = item.kv_head * item.s.group + packed % item.s.group;
+          const T* source = static_cast<const T*>(a.p.q) + token * a.p.q_stride + head * kDim;
+          x = *reinterpret_cast<const uint4*>(source + piece * 8);
+        }
+        const int half = row / 64 * Config::kHalves + piece / 8;
+        *reinterpret_cast<uint4*>(base + half * Config::kQueryHalfBytes + row % 64 * 128 +
+                                  ((piece % 8) ^ (row % 8)) * 16) = x;
+      }
+      FenceAsyncProxy();
+      __syncwarp();
+      if (thread % 32 == 0) BarrierArrive(QueriesFull(buffer));
+    }
   }
 
   // One warp. Lane i copies box i / halves, column group i % halves, of every tile.
@@ -124,9 +178,8 @@ struct PrefillSm90Block {
     const int rows_per_block = static_cast<int>(kv.block_bytes / (kDim * 2));
     int stage = 0;
     int phase = 0;
-    for (int round = 0; RoundExists(round); ++round) {
-      PrefillItem item;
-      if (!ItemOf(round, item)) continue;
+    for (int round = 0; HasItem(round); ++round) {
+      const PrefillItem item = ItemOf(round);
       const int32_t* table =
           a.p.step.block_tables + int64_t{item.seq} * a.p.step.block_table_stride;
       const int key_head_row = (a.p.layer * 2 * kv.num_kv_heads + item.kv_head) * kv.block_size;
@@ -177,43 +230,18 @@ struct PrefillSm90Group {
   int group;   // 0 or 1
   int thread;  // of the warpgroup
   int lane;
-  uint32_t queries;
 
   __device__ PrefillSm90Group(const Block& block, int index)
       : b(block),
         a(block.a),
         group(index),
         thread(static_cast<int>(threadIdx.x) % 128),
-        lane(static_cast<int>(threadIdx.x) % 32),
-        queries(block.shared + index * Config::kHalves * Config::kQueryHalfBytes) {}
+        lane(static_cast<int>(threadIdx.x) % 32) {}
 
   __device__ void Synchronize() const { NamedBarrier(1 + group, 128); }
 
-  __device__ void LoadQueries(const PrefillItem& item, int row0) const {
-    constexpr int kPieces = kDim / 8;
-    unsigned char* base = DynamicShared() + (queries - b.shared);
-    Synchronize();  // the warps are through with the last item's rows
-#pragma unroll
-    for (int i = thread; i < Config::kGroupRows * kPieces; i += 128) {
-      const int row = i / kPieces;
-      const int piece = i % kPieces;
-      const int packed = row0 + row;
-      uint4 x = {0, 0, 0, 0};
-      if (packed < item.s.rows) {
-        const int64_t token = item.s.first_token + packed / item.s.group;
-        const int head = item.kv_head * item.s.group + packed % item.s.group;
-        const T* source = static_cast<const T*>(a.p.q) + token * a.p.q_stride + head * kDim;
-        x = *reinterpret_cast<const uint4*>(source + piece * 8);
-      }
-      *reinterpret_cast<uint4*>(base + piece / 8 * Config::kQueryHalfBytes + row * 128 +
-                                ((piece % 8) ^ (row % 8)) * 16) = x;
-    }
-    FenceAsyncProxy();
-    Synchronize();
-  }
-
   // Starts s = Q K^T.
-  __device__ void StartScores(int stage, float (&s)[kKeyColumns][4]) const {
+  __device__ void StartScores(uint32_t queries, int stage, float (&s)[kKeyColumns][4]) const {
     WarpgroupFence();
 #pragma unroll
     for (int step = 0; step < kSteps; ++step) {
@@ -357,35 +385,20 @@ struct PrefillSm90Group {
     }
   };
 
-  __device__ void Skip(Cursor& at) const {
-    BarrierWait(b.KeysFull(at.stage), at.phase);
-    Release(b.KeysEmpty(at.stage));
-    BarrierWait(b.ValuesFull(at.stage), at.phase);
-    Release(b.ValuesEmpty(at.stage));
-    at.Advance();
-  }
-
   __device__ void WaitForValues(const PrefillItem& item, int key0, const Cursor& at) const {
     BarrierWait(b.ValuesFull(at.stage), at.phase);
     if (Block::NeedsZeros(item, key0)) ZeroValues(item, key0, at.stage);
   }
 
-  __device__ void Attend(const PrefillItem& item, Cursor& at) const {
+  // Both warpgroups take all of an item's tiles, whatever their rows see of them.
+  __device__ void Attend(const PrefillItem& item, int buffer, Cursor& at) const {
     const int row0 = item.row0 + group * Config::kGroupRows;
     const int last_row = min(row0 + Config::kGroupRows, item.s.rows) - 1;
-    const bool any = row0 < item.s.rows;
-    const int own_tiles = any ? item.s.place(last_row) / Config::kKeys + 1 - item.first_tile : 0;
-    if (any) AttendRows(item, row0, last_row, own_tiles, at);
-    for (int tile = own_tiles; tile < item.num_tiles; ++tile) Skip(at);
-  }
-
-  __device__ void AttendRows(const PrefillItem& item, int row0, int last_row, int tiles,
-                             Cursor& at) const {
-    LoadQueries(item, row0);
+    const uint32_t queries = b.Queries(buffer) + group * Config::kHalves * Config::kQueryHalfBytes;
     const RowRule rule = RuleOf(a, item.s, item.kv_head, row0 + thread / 32 * 16, lane);
     const bool exponents = rule.cap > 0.0f || a.p.alibi_slopes != nullptr;
     const float scale = exponents ? 1.0f : rule.scale;
-    const int lowest_place = item.s.place(row0);
+    const int lowest_place = row0 < item.s.rows ? item.s.place(row0) : -1;
     const int highest_first = item.s.first_key(last_row);
     Sums sums;
     float o[kDim / 8][4] = {};
@@ -394,18 +407,18 @@ struct PrefillSm90Group {
     int key0 = item.first_tile * Config::kKeys;
 
     BarrierWait(b.KeysFull(at.stage), at.phase);
-    StartScores(at.stage, s);
+    StartScores(queries, at.stage, s);
     WarpgroupWait<0>();
     Settle(s);
     Release(b.KeysEmpty(at.stage));
     Mask(rule, exponents, key0, lowest_place, highest_first, s);
     Softmax(scale, s, sums);
     Pack(s, p);
-    for (int tile = 1; tile < tiles; ++tile) {
+    for (int tile = 1; tile < item.num_tiles; ++tile) {
       const Cursor values = at;
       at.Advance();
       BarrierWait(b.KeysFull(at.stage), at.phase);
-      StartScores(at.stage, s);
+      StartScores(queries, at.stage, s);
       WaitForValues(item, key0, values);
       StartValues(values.stage, p, o);
       key0 += Config::kKeys;
@@ -420,6 +433,7 @@ struct PrefillSm90Group {
       Shrink(sums, o);
       Pack(s, p);
     }
+    Release(b.QueriesEmpty(buffer));
     WaitForValues(item, key0, at);
     StartValues(at.stage, p, o);
     WarpgroupWait<0>();
@@ -431,9 +445,11 @@ struct PrefillSm90Group {
 
   __device__ void Consume() const {
     Cursor at;
-    for (int round = 0; b.RoundExists(round); ++round) {
-      PrefillItem item;
-      if (b.ItemOf(round, item)) Attend(item, at);
+    for (int round = 0; b.HasItem(round); ++round) {
+      const int buffer = round % 2;
+      BarrierWait(b.QueriesFull(buffer), round / 2 % 2);
+      const PrefillItem item = *b.SharedItem(buffer);
+      Attend(item, buffer, at);
     }
   }
 };
@@ -449,10 +465,14 @@ __global__ void __launch_bounds__(PrefillSm90Config<kDim>::kThreads, 1)
   __syncthreads();
   const int group = static_cast<int>(threadIdx.x) / 128;
   if (group == 0) {
-    GiveRegisters<24>();
-    if (threadIdx.x < 32) block.Produce();
+    GiveRegisters<40>();
+    if (threadIdx.x < 32) {
+      block.Produce();
+    } else {
+      block.ProduceQueries();
+    }
   } else {
-    TakeRegisters<240>();
+    TakeRegisters<232>();
     PrefillSm90Group<T, kDim>(block, group - 1).Consume();
   }
 #endif

@@ -37,13 +37,6 @@ __device__ inline SequenceRows RowsOf(const int32_t* cu_query_lens, const int32_
   return {first, context_lens[seq], query_len, group, window, query_len * group};
 }
 
-__device__ inline int PrefillKeyTiles(const int32_t* cu_query_lens, const int32_t* context_lens,
-                                      const PrefillTile& tile, int group, int window) {
-  const SequenceRows s = RowsOf(cu_query_lens, context_lens, tile.seq, group, window);
-  const int last = tile.row + kPrefillRows < s.rows ? tile.row + kPrefillRows : s.rows;
-  return s.num_key_tiles(tile.row, last - 1);
-}
-
 // Worker w's share of the decode tiles is [FirstTileOfWorker(w), FirstTileOfWorker(w + 1)).
 __device__ inline int FirstTileOfWorker(int worker, int workers, int tiles) {
   return static_cast<int>(int64_t{tiles} * worker / workers);

@@ -58,20 +58,37 @@ struct AttentionTile {
     }
   }
 
-  // s[0] and s[1]: columns of keys 0-7 and 8-15.
-  __device__ static void Score(uint32_t keys, int step, int lane, const uint32_t (&a)[4],
-                               float (&low)[4], float (&high)[4]) {
+  // Registers of one step's 16 x 16 keys or values in shared memory.
+  static constexpr int kHeld = kFloat8 ? 2 : 4;
+  // Steps whose loads are under way together: their latency is most of a step's time.
+  static constexpr int kBatch = 4;
+
+  __device__ static void LoadKeys(uint32_t keys, int step, int lane, uint32_t (&r)[kHeld]) {
     if constexpr (kFloat8) {
-      uint32_t r[2];
       LoadMatrix2(keys + lane % 16 * kKeyRowBytes + step * 16, r);
+    } else {
+      const int key = lane % 8 + lane / 16 * 8;
+      LoadMatrix4(keys + key * kKeyRowBytes + step * 32 + lane / 8 % 2 * 16, r);
+    }
+  }
+
+  // low and high: columns of keys 0-7 and 8-15.
+  __device__ static void Score(const uint32_t (&r)[kHeld], const uint32_t (&a)[4], float (&low)[4],
+                               float (&high)[4]) {
+    if constexpr (kFloat8) {
       Mma<M>(low, a, HalvesOfE4M3(r[0] & 0xffff), HalvesOfE4M3(r[0] >> 16));
       Mma<M>(high, a, HalvesOfE4M3(r[1] & 0xffff), HalvesOfE4M3(r[1] >> 16));
     } else {
-      uint32_t r[4];
-      const int key = lane % 8 + lane / 16 * 8;
-      LoadMatrix4(keys + key * kKeyRowBytes + step * 32 + lane / 8 % 2 * 16, r);
       Mma<M>(low, a, r[0], r[1]);
       Mma<M>(high, a, r[2], r[3]);
+    }
+  }
+
+  __device__ static void LoadValues(uint32_t values, int step, int lane, uint32_t (&r)[kHeld]) {
+    if constexpr (kFloat8) {
+      LoadMatrix2Transposed(values + lane % 16 * kKeyRowBytes + step * 16, r);
+    } else {
+      LoadMatrix4Transposed(values + lane % 16 * kKeyRowBytes + step * 32 + lane / 16 * 16, r);
     }
   }
 
@@ -79,19 +96,22 @@ struct AttentionTile {
   __device__ static void AddValues(uint32_t values, int lane, const uint32_t (&a)[4],
                                    float (&o)[kDim / 8][4]) {
 #pragma unroll
-    for (int step = 0; step < kSteps; ++step) {
-      if constexpr (kFloat8) {
-        uint32_t r[2];
-        LoadMatrix2Transposed(values + lane % 16 * kKeyRowBytes + step * 16, r);
-        const uint32_t top = __byte_perm(r[0], 0, 0x3120);
-        const uint32_t bottom = __byte_perm(r[1], 0, 0x3120);
-        Mma<M>(o[2 * step], a, HalvesOfE4M3(top & 0xffff), HalvesOfE4M3(bottom & 0xffff));
-        Mma<M>(o[2 * step + 1], a, HalvesOfE4M3(top >> 16), HalvesOfE4M3(bottom >> 16));
-      } else {
-        uint32_t r[4];
-        LoadMatrix4Transposed(values + lane % 16 * kKeyRowBytes + step * 32 + lane / 16 * 16, r);
-        Mma<M>(o[2 * step], a, r[0], r[1]);
-        Mma<M>(o[2 * step + 1], a, r[2], r[3]);
+    for (int batch = 0; batch < kSteps; batch += kBatch) {
+      uint32_t r[kBatch][kHeld];
+#pragma unroll
+      for (int i = 0; i < kBatch; ++i) LoadValues(values, batch + i, lane, r[i]);
+#pragma unroll
+      for (int i = 0; i < kBatch; ++i) {
+        const int n = 2 * (batch + i);
+        if constexpr (kFloat8) {
+          const uint32_t top = __byte_perm(r[i][0], 0, 0x3120);
+          const uint32_t bottom = __byte_perm(r[i][1], 0, 0x3120);
+          Mma<M>(o[n], a, HalvesOfE4M3(top & 0xffff), HalvesOfE4M3(bottom & 0xffff));
+          Mma<M>(o[n + 1], a, HalvesOfE4M3(top >> 16), HalvesOfE4M3(bottom >> 16));
+        } else {
+          Mma<M>(o[n], a, r[i][0], r[i][1]);
+          Mma<M>(o[n + 1], a, r[i][2], r[i][3]);
+        }
       }
     }
   }
@@ -230,26 +250,27 @@ __device__ inline void QueryPair(const AttentionArgs& a, const SequenceRows& s, 
   y = RoundTo(a.p.dtype, y);
 }
 
-// Rows [row0, row0 + count) into shared memory, zeros where there is none.
-template <typename M, int kDim>
+// Rows [row0, row0 + kRows) into shared memory, zeros where there is none.
+template <typename M, int kDim, int kRows, int kThreads>
 __device__ void StageQueries(const AttentionArgs& a, const SequenceRows& s, int kv_head, int row0,
-                             int count, unsigned char* shared) {
+                             unsigned char* shared) {
   const RotaryStyle style = a.fused ? a.rope.style : RotaryStyle::kNone;
   constexpr int kPairs = kDim / 2;
-  for (int i = static_cast<int>(threadIdx.x); i < count * kPairs;
-       i += static_cast<int>(blockDim.x)) {
+  static_assert(kRows * kPairs % kThreads == 0, "every thread has as many pairs");
+#pragma unroll 8
+  for (int step = 0; step < kRows * kPairs / kThreads; ++step) {
+    const int i = step * kThreads + static_cast<int>(threadIdx.x);
     const int row = i / kPairs;
     const int index = i % kPairs;
     M* target = reinterpret_cast<M*>(shared + row * OddPieces(kDim * 2));
-    if (2 * index >= a.p.kv.head_dim) {
-      target[2 * index] = ToOperand<M>(0.0f);
-      target[2 * index + 1] = ToOperand<M>(0.0f);
-      continue;
-    }
-    const RotaryPair pair = PairOf(style, a.rope.rotary_dim, index);
+    const bool in_head = 2 * index < a.p.kv.head_dim;
+    const RotaryPair pair =
+        in_head ? PairOf(style, a.rope.rotary_dim, index) : PairOf(RotaryStyle::kNone, 0, index);
     float x = 0.0f;
     float y = 0.0f;
-    if (row0 + row < s.rows) QueryPair(a, s, kv_head, row0 + row, pair, index, x, y);
+    if (in_head && row0 + row < s.rows) {
+      QueryPair(a, s, kv_head, row0 + row, pair, index, x, y);
+    }
     target[pair.first] = ToOperand<M>(x);
     target[pair.second] = ToOperand<M>(y);
   }
