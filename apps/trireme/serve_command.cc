@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// trireme serve: a model behind HTTP. Replaces tritonserver for one text model.
+// trireme serve: models behind HTTP. Replaces tritonserver.
 #include <signal.h>
 
 #include <chrono>
@@ -23,6 +23,7 @@ struct Flags {
   std::string engine_dir;
   std::string tokenizer_dir;
   std::string chat_template;
+  std::string model_name = "model";
   ResolveOptions resolve;
   server::ServerConfig server;
   ExecutorConfig executor;
@@ -32,16 +33,45 @@ struct Flags {
   std::string log_info = "true";
   int log_verbose = 0;
   std::string allow_metrics = "true";
+  std::string allow_http = "true";
+  std::string allow_client_shm = "false";
+  std::string exit_on_error = "true";
+  std::string strict_readiness = "true";
+  std::string model_control_mode = "none";
+  bool disable_auto_complete = false;
+  std::vector<std::string> backend_config;
 };
+
+void AddRepositoryFlags(CommandLine& line, Flags& f) {
+  server::RepositoryOptions& repository = f.server.core.repository;
+  line.AddList("--model_repository,--model_store", repository.paths,
+               "folder of models, each with config.pbtxt and version folders; repeatable");
+  line.Add("--model_control_mode", f.model_control_mode, "none, poll or explicit");
+  line.Add("--repository_poll_secs", repository.poll_secs, "between two looks, in mode poll");
+  line.AddList("--load_model", repository.load_models,
+               "model to load at start, in mode explicit; * is all; repeatable");
+  line.Add("--model_config_name", repository.config_name,
+           "use configs/NAME.pbtxt of a model that has it");
+  line.AddSwitch("--disable_auto_complete_config", f.disable_auto_complete,
+                 "refuse models without a complete config.pbtxt");
+  line.Add("--strict_readiness", f.strict_readiness,
+           "true: ready when every model is; false: ready when the server is up");
+  line.Add("--exit_on_error", f.exit_on_error, "true: end when a model cannot be loaded at start");
+  line.AddList("--backend_config", f.backend_config, "BACKEND,KEY=VALUE; repeatable");
+  line.Add("--allow_client_shm", f.allow_client_shm,
+           "true: clients may register shared memory for their tensors");
+  line.Add("--allow_http", f.allow_http, "true or false");
+}
 
 void AddFlags(CommandLine& line, Flags& f) {
   line.AddPositional("model", f.model,
                      "engine directory, Hugging Face folder, checkpoint, or org/name of the local "
                      "Hugging Face cache");
   line.Add("--engine_dir", f.engine_dir, "the same as the positional model");
+  AddRepositoryFlags(line, f);
   line.Add("--tokenizer_dir,--tokenizer", f.tokenizer_dir, "default: the engine's own");
   line.Add("--chat_template", f.chat_template, "file with a template, instead of the model's own");
-  line.Add("--model_name", f.server.model_name,
+  line.Add("--model_name", f.model_name,
            "name to serve under, besides ensemble, tensorrt_llm_bls and tensorrt_llm");
   line.Add("--device", f.resolve.device,
            "device of an engine built here: cpu, cuda, or auto (cuda where a GPU is found)");
@@ -55,7 +85,7 @@ void AddFlags(CommandLine& line, Flags& f) {
   line.Add("--allow_metrics", f.allow_metrics, "true or false");
   line.Add("--metrics_address", f.server.metrics.address, "address of the metrics");
   line.Add("--metrics_port", f.server.metrics.port, "port of the metrics; 0: any free one");
-  line.Add("--id", f.server.id, "name in the server's metadata");
+  line.Add("--id", f.server.core.id, "name in the server's metadata");
   line.Add("--exit_timeout_secs", f.exit_timeout_secs, "how long running requests may take to end");
   line.Add("--log_info", f.log_info, "true or false");
   line.Add("--log_verbose", f.log_verbose, "above 0: debug messages");
@@ -78,12 +108,7 @@ void AddFlags(CommandLine& line, Flags& f) {
 
 void AddOthers(CommandLine& line) {
   line.AddNoEffect("--enable_chunked_context", "prompts are always chunked when they must be");
-  line.AddNoEffect("--disable_auto_complete_config", "a model folder needs no configuration");
   line.AddNoEffect("--strict_model_config", "a model folder needs no configuration");
-  line.AddRefused("--model_repository", "model repositories do not exist yet; name one model");
-  line.AddRefused("--model_store", "model repositories do not exist yet; name one model");
-  line.AddRefused("--model_control_mode", "model repositories do not exist yet", {"none"});
-  line.AddRefused("--load_model", "model repositories do not exist yet");
   line.AddRefused("--allow_grpc", "gRPC does not exist yet", {"false", "0", "off"});
   line.AddRefused("--grpc_port", "gRPC does not exist yet");
   line.AddRefused("--tp_size", "several ranks do not run yet", {"1"});
@@ -91,9 +116,46 @@ void AddOthers(CommandLine& line) {
   line.AddRefused("--max_beam_width", "beam search does not exist yet", {"1"});
 }
 
+Status FinishRepositoryFlags(Flags& f) {
+  server::RepositoryOptions& repository = f.server.core.repository;
+  const std::string& mode = f.model_control_mode;
+  if (mode != "none" && mode != "poll" && mode != "explicit") {
+    return InvalidArgument("--model-control-mode takes none, poll or explicit, not '{}'", mode);
+  }
+  repository.control_mode = mode == "poll"       ? server::ControlMode::kPoll
+                            : mode == "explicit" ? server::ControlMode::kExplicit
+                                                 : server::ControlMode::kNone;
+  if (!repository.load_models.empty() && mode != "explicit") {
+    return InvalidArgument("--load-model needs --model-control-mode=explicit");
+  }
+  if (repository.poll_secs < 1) return InvalidArgument("--repository-poll-secs must be positive");
+  repository.auto_complete = !f.disable_auto_complete;
+  TRIREME_ASSIGN_OR_RETURN(repository.strict_readiness,
+                           ParseBool(f.strict_readiness, "strict-readiness"));
+  TRIREME_ASSIGN_OR_RETURN(f.server.allow_client_shm,
+                           ParseBool(f.allow_client_shm, "allow-client-shm"));
+  TRIREME_ASSIGN_OR_RETURN(f.server.allow_http, ParseBool(f.allow_http, "allow-http"));
+  for (const std::string& setting : f.backend_config) {
+    const size_t comma = setting.find(',');
+    const size_t equals = setting.find('=', comma == std::string::npos ? 0 : comma);
+    if (comma == std::string::npos || equals == std::string::npos) {
+      return InvalidArgument("--backend-config takes BACKEND,KEY=VALUE, not '{}'", setting);
+    }
+    repository
+        .backend_settings[setting.substr(0, comma)][setting.substr(comma + 1, equals - comma - 1)] =
+        setting.substr(equals + 1);
+  }
+  return OkStatus();
+}
+
 Status FinishFlags(Flags& f) {
   if (f.model.empty()) f.model = f.engine_dir;
-  if (f.model.empty()) return InvalidArgument("name a model: trireme serve MODEL");
+  const bool has_repository = !f.server.core.repository.paths.empty();
+  if (f.model.empty() && !has_repository) {
+    return InvalidArgument("name a model: trireme serve MODEL, or --model-repository FOLDER");
+  }
+  TRIREME_RETURN_IF_ERROR(FinishRepositoryFlags(f));
+  f.server.model_names.front() = f.model_name;
   TRIREME_ASSIGN_OR_RETURN(const bool info, ParseBool(f.log_info, "log-info"));
   TRIREME_ASSIGN_OR_RETURN(f.server.allow_metrics, ParseBool(f.allow_metrics, "allow-metrics"));
   TRIREME_RETURN_IF_ERROR(SetLogLevel(f.log_verbose > 0 ? "debug" : info ? "info" : "warning"));
@@ -118,10 +180,19 @@ Status FinishFlags(Flags& f) {
   return OkStatus();
 }
 
-Status Serve(Flags& f) {
-  TRIREME_RETURN_IF_ERROR(FinishFlags(f));
+// The text model named on the command line; null when there is only a repository.
+StatusOr<std::unique_ptr<Generator>> MakeGenerator(const Flags& f) {
+  if (f.model.empty()) return std::unique_ptr<Generator>();
   TRIREME_ASSIGN_OR_RETURN(const std::string engine,
                            ResolveEngine(f.model, f.resolve, PlacesFromEnvironment()));
+  return Generator::Create(
+      engine, f.executor,
+      {.tokenizer_dir = f.tokenizer_dir, .chat_template_file = f.chat_template});
+}
+
+Status Serve(Flags& f) {
+  TRIREME_RETURN_IF_ERROR(FinishFlags(f));
+  TRIREME_ASSIGN_OR_RETURN(const bool exit_on_error, ParseBool(f.exit_on_error, "exit-on-error"));
   // Blocked in every thread made from here on, so that sigwait below is the one to see them.
   sigset_t signals;
   ::sigemptyset(&signals);
@@ -130,12 +201,12 @@ Status Serve(Flags& f) {
   ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   ::signal(SIGPIPE, SIG_IGN);
 
-  TRIREME_ASSIGN_OR_RETURN(
-      std::unique_ptr<Generator> generator,
-      Generator::Create(engine, f.executor,
-                        {.tokenizer_dir = f.tokenizer_dir, .chat_template_file = f.chat_template}));
+  TRIREME_ASSIGN_OR_RETURN(std::unique_ptr<Generator> generator, MakeGenerator(f));
   TRIREME_ASSIGN_OR_RETURN(const std::unique_ptr<server::Server> server,
                            server::Server::Start(f.server, std::move(generator)));
+  if (const Status loaded = server->WaitUntilLoaded(); !loaded.ok() && exit_on_error) {
+    return Internal("creating server: Internal - failed to load all models: {}", loaded.message());
+  }
   int signal_number = 0;
   ::sigwait(&signals, &signal_number);
   LogInfo("shutting_down signal={} drain_s={}", signal_number, f.exit_timeout_secs);

@@ -2,64 +2,66 @@
 #include "server/server.h"
 
 #include <algorithm>
-#include <atomic>
-#include <nlohmann/json.hpp>
 
 #include "base/log.h"
 #include "base/status.h"
-#include "base/version.h"
-#include "server/error_reply.h"
-#include "server/llm/llm_model.h"
-#include "server/metrics/registry.h"
+#include "server/backends/llm/llm_backend.h"
+#include "server/frontends/http_routes.h"
 
 namespace trireme::server {
 namespace {
 
-// "/v2/models/a/versions/1/ready" -> {"v2", "models", "a", "versions", "1", "ready"}
-std::vector<std::string> Segments(const std::string& path) {
-  std::vector<std::string> segments;
-  size_t begin = 1;
-  while (begin <= path.size()) {
-    const size_t end = std::min(path.find('/', begin), path.size());
-    segments.push_back(path.substr(begin, end - begin));
-    begin = end + 1;
-  }
-  return segments;
-}
-
 class ServerImpl : public Server {
  public:
-  ServerImpl(const ServerConfig& config, std::unique_ptr<Generator> generator)
-      : config_(config), model_(config.model_name, std::move(generator), registry_) {}
+  explicit ServerImpl(const ServerConfig& config)
+      : config_(config),
+        core_(config.core),
+        shared_memory_(config.allow_client_shm),
+        routes_(core_, shared_memory_, config.http.max_body_bytes) {}
   ~ServerImpl() override { Shutdown(std::chrono::milliseconds(0)); }
+
+  Status AddTextModel(std::unique_ptr<Generator> generator) {
+    std::vector<std::string> warnings;
+    TRIREME_ASSIGN_OR_RETURN(ModelConfig model, ParseModelConfig("", "", warnings));
+    model.name = config_.model_names.front();
+    model.backend = "llm";
+    return core_.repository().Add(config_.model_names, std::move(model),
+                                  MakeLlmBackend(std::shared_ptr<Generator>(std::move(generator))));
+  }
 
   Status Listen() {
     if (config_.allow_metrics) {
       TRIREME_ASSIGN_OR_RETURN(
           metrics_server_,
-          HttpServer::Start(config_.metrics, [this](std::shared_ptr<HttpExchange> exchange) {
+          HttpServer::Start(config_.metrics, [this](const std::shared_ptr<HttpExchange>& exchange) {
             HandleMetrics(*exchange);
           }));
     }
-    TRIREME_ASSIGN_OR_RETURN(
-        http_server_,
-        HttpServer::Start(config_.http, [this](std::shared_ptr<HttpExchange> exchange) {
-          Handle(std::move(exchange));
-        }));
-    LogInfo("Started HTTPService at {}:{}", config_.http.address, http_port());
+    if (config_.allow_http) {
+      TRIREME_ASSIGN_OR_RETURN(
+          http_server_,
+          HttpServer::Start(config_.http, [this](const std::shared_ptr<HttpExchange>& exchange) {
+            routes_.Handle(exchange);
+          }));
+      LogInfo("Started HTTPService at {}:{}", config_.http.address, http_port());
+    }
     if (metrics_server_ != nullptr) {
       LogInfo("Started Metrics Service at {}:{}", config_.metrics.address, metrics_port());
     }
+    core_.repository().Start();
     return OkStatus();
   }
 
-  int http_port() const override { return http_server_->port(); }
+  Status WaitUntilLoaded() override { return core_.repository().WaitUntilStarted(); }
+  int http_port() const override { return http_server_ ? http_server_->port() : 0; }
   int metrics_port() const override { return metrics_server_ ? metrics_server_->port() : 0; }
+  ServerCore& core() override { return core_; }
 
   void Shutdown(std::chrono::milliseconds drain) override {
-    if (exiting_.exchange(true)) return;
+    if (core_.exiting()) return;
+    core_.StopAccepting();
     const auto deadline = std::chrono::steady_clock::now() + drain;
-    model_.Shutdown(drain);
+    core_.repository().Shutdown(drain.count());
     const auto left = std::max(std::chrono::milliseconds(200),
                                std::chrono::duration_cast<std::chrono::milliseconds>(
                                    deadline - std::chrono::steady_clock::now()));
@@ -68,101 +70,20 @@ class ServerImpl : public Server {
   }
 
  private:
-  using Exchange = std::shared_ptr<HttpExchange>;
-
   void HandleMetrics(HttpExchange& exchange) {
     HttpResponse response;
     const std::string& path = exchange.request().path;
     if (path == "/metrics" || path == "/metrics/") {
       response.content_type = "text/plain; charset=utf-8";
-      response.body = registry_.Text();
+      response.body = core_.metrics().Text();
     }
     exchange.Send(std::move(response));
   }
 
-  void Handle(Exchange exchange) {
-    if (exiting_.load()) return exchange->Send(ErrorResponse(503, "Server exiting"));
-    const std::vector<std::string> path = Segments(exchange->request().path);
-    if (path.empty() || path[0] != "v2") return NotFoundRoute(*exchange);
-    if (path.size() == 1) return Get(*exchange, [this] { return ServerMetadata(); });
-    if (path[1] == "health" && path.size() == 3) return HandleHealth(*exchange, path[2]);
-    if (path[1] == "models" && path.size() >= 3) return HandleModel(std::move(exchange), path);
-    NotFoundRoute(*exchange);
-  }
-
-  static void NotFoundRoute(HttpExchange& exchange) {
-    exchange.Send(ErrorResponse(404, "Not Found"));
-  }
-
-  template <typename Make>
-  static void Get(HttpExchange& exchange, Make make) {
-    const std::string& method = exchange.request().method;
-    if (method != "GET" && method != "HEAD") {
-      return exchange.Send(ErrorResponse(405, "Method Not Allowed"));
-    }
-    exchange.Send(make());
-  }
-
-  void HandleHealth(HttpExchange& exchange, const std::string& what) {
-    if (what != "live" && what != "ready") return NotFoundRoute(exchange);
-    Get(exchange, [&] {
-      HttpResponse response;
-      response.status = what == "live" || model_.ready() ? 200 : 400;
-      return response;
-    });
-  }
-
-  HttpResponse ServerMetadata() const {
-    const nlohmann::ordered_json metadata = {{"name", config_.id},
-                                             {"version", std::string(Version())},
-                                             {"extensions", {"parameters", "generate"}}};
-    return JsonResponse(metadata.dump());
-  }
-
-  bool IsModel(const std::string& name) const {
-    return name == config_.model_name ||
-           std::find(config_.aliases.begin(), config_.aliases.end(), name) != config_.aliases.end();
-  }
-
-  // /v2/models/NAME[/versions/V][/ACTION]
-  void HandleModel(Exchange exchange, const std::vector<std::string>& path) {
-    const std::string& name = path[2];
-    size_t at = 3;
-    if (!IsModel(name)) {
-      return exchange->Send(
-          ErrorResponse(404, "Request for unknown model: '" + name + "' is not found"));
-    }
-    if (path.size() > 4 && path[3] == "versions") {
-      if (path[4] != "1") {
-        return exchange->Send(ErrorResponse(
-            404, "Request for unknown model: '" + name + "' version " + path[4] + " is not found"));
-      }
-      at = 5;
-    }
-    if (path.size() == at) {
-      return Get(*exchange, [&] { return JsonResponse(model_.MetadataJson(name)); });
-    }
-    if (path.size() != at + 1) return NotFoundRoute(*exchange);
-    const std::string& action = path[at];
-    if (action == "ready") {
-      return Get(*exchange, [&] {
-        HttpResponse response;
-        response.status = model_.ready() ? 200 : 400;
-        return response;
-      });
-    }
-    if (action != "generate" && action != "generate_stream") return NotFoundRoute(*exchange);
-    if (exchange->request().method != "POST") {
-      return exchange->Send(ErrorResponse(405, "Method Not Allowed"));
-    }
-    if (action == "generate") return model_.Generate(exchange, name);
-    model_.GenerateStream(exchange, name);
-  }
-
   const ServerConfig config_;
-  MetricsRegistry registry_;
-  LlmModel model_;
-  std::atomic<bool> exiting_{false};
+  ServerCore core_;
+  SharedMemory shared_memory_;
+  HttpRoutes routes_;
   std::unique_ptr<HttpServer> metrics_server_;
   std::unique_ptr<HttpServer> http_server_;
 };
@@ -171,7 +92,10 @@ class ServerImpl : public Server {
 
 StatusOr<std::unique_ptr<Server>> Server::Start(const ServerConfig& config,
                                                 std::unique_ptr<Generator> generator) {
-  auto server = std::make_unique<ServerImpl>(config, std::move(generator));
+  auto server = std::make_unique<ServerImpl>(config);
+  if (generator != nullptr) {
+    TRIREME_RETURN_IF_ERROR(server->AddTextModel(std::move(generator)));
+  }
   TRIREME_RETURN_IF_ERROR(server->Listen());
   return std::unique_ptr<Server>(std::move(server));
 }

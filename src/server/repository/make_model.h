@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+// From a configuration to a loaded version of a model.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "server/core/model.h"
+
+namespace trireme::server {
+
+struct ModelSource {
+  std::string model_dir;    // "": none
+  std::string version_dir;  // ""
+  int64_t version = 1;
+  const std::map<std::string, std::string>& settings;
+};
+
+// Completes and checks the configuration, then lets the backend load.
+StatusOr<std::shared_ptr<Model>> MakeModel(ModelConfig config, const ModelSource& source,
+                                           const Backend& backend, MetricsRegistry& metrics,
+                                           ModelCaller& caller);
+
+}  // namespace trireme::server
