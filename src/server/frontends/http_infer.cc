@@ -70,9 +70,11 @@ struct InferJob {
   SingleResponse responses;
 
   HttpResponse Reply(const InferRequest& request, const SharedMemory& shared_memory) {
-    StatusOr<InferResponse> response =
-        responses.Result(model->config().decoupled,
-                         "HTTP end point doesn't support models with decoupled transaction policy");
+    const bool decoupled = model->config().decoupled;
+    StatusOr<InferResponse> response = responses.Result(
+        decoupled, decoupled
+                       ? "HTTP end point doesn't support models with decoupled transaction policy"
+                       : "expected a single response");
     if (!response.ok()) return ErrorResponse(response.status());
     const Status delivered = DeliverOutputs(*response, outputs, *model, shared_memory);
     if (!delivered.ok()) return ErrorResponse(delivered);
