@@ -30,15 +30,11 @@ Status ChangeOne(const std::string& key, const LogSetting& value, LogSettingMap&
 }  // namespace
 
 LogSettingMap CurrentLogSettings() {
-  const auto level = Logger().level();
-  const uint32_t verbose = level == spdlog::level::trace   ? 2
-                           : level == spdlog::level::debug ? 1
-                                                           : 0;
   return {{"log_file", std::string()},
-          {"log_info", level <= spdlog::level::info},
-          {"log_warning", level <= spdlog::level::warn},
-          {"log_error", level <= spdlog::level::err},
-          {"log_verbose_level", verbose},
+          {"log_info", LogEnabled(LogLevel::kInfo)},
+          {"log_warning", LogEnabled(LogLevel::kWarning)},
+          {"log_error", LogEnabled(LogLevel::kError)},
+          {"log_verbose_level", LogEnabled(LogLevel::kDebug) ? 1u : 0u},
           {"log_format", std::string(kFormat)}};
 }
 
@@ -55,13 +51,12 @@ Status ChangeLogSettings(const LogSettingMap& changes) {
     return InvalidArgument(
         "levels form a ladder: log_info needs log_warning, and log_warning needs log_error");
   }
-  // Verbose lines are below info, so they go when info goes.
-  return SetLogLevel(!info         ? (warning ? "warning"
-                                      : error ? "error"
-                                              : "off")
-                     : verbose > 1 ? "trace"
-                     : verbose > 0 ? "debug"
-                                   : "info");
+  // Verbose lines are below info, so they go when info goes; above 0 all numbers are one level.
+  const char* level = "off";
+  if (error) level = "error";
+  if (warning) level = "warning";
+  if (info) level = verbose > 0 ? "debug" : "info";
+  return SetLogLevel(level);
 }
 
 }  // namespace trireme::server
