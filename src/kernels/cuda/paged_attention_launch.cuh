@@ -30,18 +30,16 @@ cudaError_t LaunchPrefill(const AttentionArgs& args, LaunchContext& context) {
 }
 
 template <typename T, int kDim>
-cudaError_t LaunchPrefillSm90(const AttentionArgs& args, LaunchContext& context) {
+cudaError_t LaunchPrefillSm90(const AttentionArgs& args, const CUtensorMap& pool, int box_rows,
+                              LaunchContext& context) {
   using Config = PrefillSm90Config<kDim>;
-  PrefillSm90Args sm90 = {args, {}, 0};
-  sm90.box_rows = args.p.kv.block_size < Config::kKeys ? args.p.kv.block_size : Config::kKeys;
-  const cudaError_t error = MakePoolMap(args.p.kv, sm90.box_rows, sm90.pool);
-  if (error != cudaSuccess) return error;
   const int items = args.plan.max_prefill_tiles * args.p.kv.num_kv_heads;
   const LaunchShape shape{
       .grid = dim3(static_cast<unsigned>(items < context.num_sms ? items : context.num_sms)),
       .block = dim3(Config::kThreads),
       .shared_bytes = Config::kSharedBytes};
-  return Launch(context, "PrefillAttentionSm90", shape, PrefillAttentionSm90Kernel<T, kDim>, sm90);
+  return Launch(context, "PrefillAttentionSm90", shape, PrefillAttentionSm90Kernel<T, kDim>,
+                PrefillSm90Args{args, pool, box_rows});
 }
 
 template <typename M, typename Cache, int kDim>
@@ -49,9 +47,14 @@ cudaError_t LaunchAttentionOf(const AttentionArgs& args, LaunchContext& context)
   const cudaError_t error = LaunchDecode<M, Cache, kDim>(args, context);
   if (error != cudaSuccess || args.plan.max_prefill_tiles == 0) return error;
   if constexpr (sizeof(Cache) == 2 && kDim <= 128) {
-    const bool whole_rows = args.p.kv.block_bytes % (kDim * 2) == 0;
-    if (args.p.kv.head_dim == kDim && whole_rows && !args.p.generic_prefill) {
-      return LaunchPrefillSm90<M, kDim>(args, context);
+    constexpr int kKeys = PrefillSm90Config<kDim>::kKeys;
+    const KvView& kv = args.p.kv;
+    const int box_rows = kv.block_size < kKeys ? kv.block_size : kKeys;
+    const bool fits = kv.head_dim == kDim && kv.block_bytes % (kDim * 2) == 0;
+    CUtensorMap pool;
+    // A device or driver without the bulk copy engine takes the kernel for every shape.
+    if (fits && !args.p.generic_prefill && MakePoolMap(kv, box_rows, pool) == cudaSuccess) {
+      return LaunchPrefillSm90<M, kDim>(args, pool, box_rows, context);
     }
   }
   return LaunchPrefill<M, Cache, kDim>(args, context);
