@@ -17,6 +17,7 @@
 #include "formats/tokenizer_files.h"
 #include "graph/passes.h"
 #include "models/hf_view.h"
+#include "plan/row_profiles.h"
 #include "trireme/builder.h"
 #ifdef TRIREME_HAS_CUDA
 #include "compile/cuda/choose_cuda_tactics.h"
@@ -66,6 +67,15 @@ StatusOr<ModelConfig> LoadConfig(const BuildOptions& options) {
   return LoadCheckpointConfig(options.checkpoint_dir);
 }
 
+// What times of the timing cache belong to.
+std::string TimingKey(const std::string& device, int num_threads) {
+#ifdef TRIREME_HAS_CUDA
+  if (device == "cuda") return compile::CudaTimingKey();
+#endif
+  return fmt::format("cpu {} threads={} trireme={}", CpuFeaturesText(HostCpuFeatures()),
+                     num_threads, Version());
+}
+
 class Build {
  public:
   Build(const BuildOptions& options, const BuildProgressFn& progress)
@@ -73,8 +83,7 @@ class Build {
         progress_(progress),
         pool_(options.num_threads),
         context_{&pool_, BestIsa(HostCpuFeatures())},
-        cache_(fmt::format("cpu {} threads={} trireme={}", CpuFeaturesText(HostCpuFeatures()),
-                           pool_.num_threads(), Version())) {}
+        cache_(TimingKey(options.device, pool_.num_threads())) {}
 
   Status Run() {
     TRIREME_RETURN_IF_ERROR(CheckDevice());
@@ -225,14 +234,19 @@ class Build {
   Status ChooseTactics(plan::Plan& plan, int rank) {
     const compile::TacticOptions tactics{.time = options_.time_tactics,
                                          .force = options_.force_tactic};
+    const auto report = [&](int64_t done, int64_t total) {
+      Report("timing tactics", rank, done, total);
+    };
 #ifdef TRIREME_HAS_CUDA
     if (plan.device == "cuda") {
-      return compile::ChooseCudaTactics(plan, tactics, limits_.max_num_tokens);
+      return compile::ChooseCudaTactics(
+          plan, tactics,
+          {.max_tokens = limits_.max_num_tokens,
+           .max_logit_rows = plan::MaxLogitRows(limits_.max_batch_size)},
+          cache_, report);
     }
 #endif
-    return compile::ChooseTactics(
-        plan, tactics, context_, cache_,
-        [&](int64_t done, int64_t total) { Report("timing tactics", rank, done, total); });
+    return compile::ChooseTactics(plan, tactics, context_, cache_, report);
   }
 
   const BuildOptions& options_;

@@ -32,7 +32,7 @@ Status Event::Synchronize() const {
 }
 
 Status GraphExec::BeginCapture(const Stream& stream) {
-  return CudaStatus(cudaStreamBeginCapture(stream.get(), cudaStreamCaptureModeThreadLocal),
+  return CudaStatus(cudaStreamBeginCapture(stream.get(), cudaStreamCaptureModeRelaxed),
                     "capturing a graph");
 }
 

@@ -12,12 +12,10 @@
 #include "device/cuda/cuda_status.h"
 #include "engine/cuda/load_cuda_session.h"
 #include "engine/session_setup.h"
+#include "plan/row_profiles.h"
 
 namespace trireme::engine {
 namespace {
-
-// Logits of more than the last token of a sequence are computed so many rows at a time.
-constexpr int kMinLogitRows = 64;
 
 // Steps of more decoding sequences are submitted launch by launch.
 constexpr int kLargestBucket = 512;
@@ -72,7 +70,7 @@ Status CudaSession::Initialise(const SessionOptions& options) {
                 engine_.tokens_per_block};
   kv_layout_.keys_in_token_order = true;
   max_blocks_per_seq_ = (limits_.max_seq_len + kv_layout_.block_size - 1) / kv_layout_.block_size;
-  max_logit_rows_ = std::max(limits_.max_batch_size, kMinLogitRows);
+  max_logit_rows_ = static_cast<int>(plan::MaxLogitRows(limits_.max_batch_size));
   decode_buckets_ =
       DecodeBuckets(std::min({kLargestBucket, limits_.max_batch_size, limits_.max_num_tokens}));
   {

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+// Times tactics of linear layers on the GPU at hand. One thread.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "device/cuda/buffer.h"
+#include "device/cuda/launch.h"
+#include "device/cuda/stream.h"
+#include "kernels/cuda/linear.h"
+
+namespace trireme::compile {
+
+class LinearTimer {
+ public:
+  // FAILED_PRECONDITION where there is no GPU to time on.
+  static StatusOr<std::unique_ptr<LinearTimer>> Create();
+
+  StatusOr<std::vector<std::string>> Tactics(const cuda::LinearProblem& problem, int rows) const {
+    return library_->Tactics(problem, rows);
+  }
+  // Microseconds of one run at `rows` rows, weights read from memory and not from a cache.
+  StatusOr<double> Time(const cuda::LinearProblem& problem, int rows, const std::string& tactic);
+
+ private:
+  Status Reserve(const cuda::LinearProblem& problem, int rows);
+  StatusOr<double> TimeGraph(const cuda::GraphExec& graph, int launches);
+
+  std::unique_ptr<cuda::LinearLibrary> library_;
+  cuda::Stream stream_;
+  cuda::LaunchContext context_;
+  int64_t l2_bytes_ = 0;
+  cuda::DeviceBuffer weights_;      // several copies of the largest weight
+  cuda::DeviceBuffer activations_;  // x, y, residual, bias and gamma, random
+  cuda::DeviceBuffer workspace_;
+};
+
+}  // namespace trireme::compile
