@@ -11,9 +11,7 @@ const LinearAttrs* PlainLinear(const NetworkOp& op) {
   return attrs.gated || attrs.has_residual ? nullptr : &attrs;
 }
 
-}  // namespace
-
-void MergeGateUp(Network& network) {
+void Merge(Network& network, bool with_bias) {
   const std::vector<int> makers = Makers(network);
   const std::vector<int> uses = UseCounts(network);
   std::vector<NetworkOp> ops = network.ops();
@@ -27,6 +25,7 @@ void MergeGateUp(Network& network) {
     const LinearAttrs* first_attrs = PlainLinear(first);
     const LinearAttrs* second_attrs = PlainLinear(second);
     if (first_attrs == nullptr || second_attrs == nullptr) continue;
+    if (first_attrs->has_bias && !with_bias) continue;
     if (first.inputs != second.inputs || first_attrs->has_bias != second_attrs->has_bias) continue;
     if (uses[op.inputs[0]] != 1 || uses[op.inputs[1]] != 1) continue;
 
@@ -45,5 +44,10 @@ void MergeGateUp(Network& network) {
   }
   network.SetOps(std::move(ops));  // the two branches are dead now; RemoveDeadOps takes them
 }
+
+}  // namespace
+
+void MergeGateUp(Network& network) { Merge(network, /*with_bias=*/true); }
+void MergeUnbiasedGateUp(Network& network) { Merge(network, /*with_bias=*/false); }
 
 }  // namespace trireme::graph

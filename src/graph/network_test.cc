@@ -120,6 +120,19 @@ TEST(PassesTest, ValuesReadTwiceStay) {
   EXPECT_EQ(Count(net, OpKind::kAdd), 2);
 }
 
+TEST(PassesTest, GatesWithABiasStayApartWhereTheyMust) {
+  Network net;
+  const Value x = net.Embedding({.name = "embed", .vocab_size = 50, .width = kWidth});
+  const Value a = net.Linear(x, {.name = "a", .out_features = kWidth, .bias = true});
+  const Value b = net.Linear(x, {.name = "b", .out_features = kWidth, .bias = true});
+  const Value gated = net.GatedActivation(a, b, ActivationKind::kSilu);
+  net.SetLogits(net.Linear(net.SelectLogitRows(gated), {.name = "head", .out_features = 50}));
+  graph::MergeUnbiasedGateUp(net);
+  EXPECT_EQ(Count(net, OpKind::kGatedActivation), 1);
+  graph::MergeGateUp(net);
+  EXPECT_EQ(Count(net, OpKind::kGatedActivation), 0);
+}
+
 TEST(PassesTest, ANormReadTwiceStays) {
   Network net;
   const Value x = net.Embedding({.name = "embed", .vocab_size = 50, .width = kWidth});

@@ -17,7 +17,7 @@ std::span<const Pass> AllPasses() {
 
 std::span<const Pass> CudaPasses() {
   static constexpr std::array<Pass, 5> kPasses = {{
-      {"merge_gate_up", MergeGateUp},
+      {"merge_gate_up", MergeUnbiasedGateUp},
       {"fuse_residual", FuseResidual},
       {"split_attention", SplitAttention},
       {"remove_dead_ops", RemoveDeadOps},

@@ -18,6 +18,8 @@ struct Pass {
 
 // act(x A^T) * (x B^T) becomes one gated linear layer over both weights.
 void MergeGateUp(Network& network);
+// Only where neither has a bias; for devices whose gated layers take none.
+void MergeUnbiasedGateUp(Network& network);
 // residual + linear(x) becomes a linear layer that adds the residual in its epilogue.
 void FuseResidual(Network& network);
 // attention(qkv) becomes rope_kv_write(qkv) -> q, then paged_attention(q).

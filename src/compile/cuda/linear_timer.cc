@@ -45,6 +45,8 @@ StatusOr<std::unique_ptr<LinearTimer>> LinearTimer::Create() {
   timer->context_.stream = timer->stream_.get();
   timer->context_.num_sms = device.num_sms;
   timer->l2_bytes_ = device.l2_bytes;
+  TRIREME_ASSIGN_OR_RETURN(timer->count_,
+                           cuda::DeviceBuffer::Allocate(sizeof(int32_t), "a row count"));
   return timer;
 }
 
@@ -90,6 +92,11 @@ StatusOr<double> LinearTimer::Time(const cuda::LinearProblem& problem, int rows,
   if (problem.has_bias) operands.bias = part(3);
   if (problem.has_rms_norm) operands.gamma = part(4);
   operands.num_rows = rows;
+  const int32_t count = rows;
+  TRIREME_CUDA_RETURN_IF_ERROR(
+      cudaMemcpy(count_.data(), &count, sizeof(count), cudaMemcpyHostToDevice),
+      "sending a row count");
+  operands.num_tokens = count_.as<const int32_t>();
   const int64_t stride = WeightBytes(problem);
   const int copies = static_cast<int>(std::max<int64_t>(1, weights_.size() / stride));
   const int launches = rows <= 256 ? kMaxLaunches : 4;

@@ -35,6 +35,7 @@ class LinearTimer {
   cuda::DeviceBuffer weights_;      // several copies of the largest weight
   cuda::DeviceBuffer activations_;  // x, y, residual, bias and gamma, random
   cuda::DeviceBuffer workspace_;
+  cuda::DeviceBuffer count_;  // rows that count: all
 };
 
 }  // namespace trireme::compile
