@@ -51,7 +51,7 @@ void AddInputs(CommandLine& line, Flags& flags) {
   line.Add("--pp_size", o.pp_size, "pipeline-parallel ways, with --model_config only");
   line.Add("--weight_only_precision", o.weight_only_precision,
            "int8 or int4, with --model_config or --use_weight_only; a checkpoint is quantized by "
-           "convert");
+           "convert. fp8 with --model_config: weights and activations");
   line.Add("--group_size", o.group_size,
            "int4 with --model_config: values per scale, 0 per channel");
   line.Add("--input_timing_cache", o.input_timing_cache, "tactic timings to start from");

@@ -38,7 +38,7 @@ struct BuildOptions {
   BuildLimits limits;
   int tp_size = 1;  // with model_config only
   int pp_size = 1;
-  // With model_config only: "", "int8" or "int4".
+  // With model_config only: "", "int8", "int4", or "fp8" for weights and activations alike.
   std::string weight_only_precision;
   int group_size = 0;  // of int4 with model_config; 0: per channel
   int num_threads = 0;

@@ -47,8 +47,11 @@ StatusOr<ModelConfig> ConfigFromFile(const BuildOptions& options) {
   } else if (options.weight_only_precision == "int4") {
     quantization.quant_algo = options.group_size > 0 ? "W4A16_AWQ" : "W4A16";
     if (options.group_size > 0) quantization.group_size = options.group_size;
+  } else if (options.weight_only_precision == "fp8") {
+    quantization.quant_algo = "FP8";
+    quantization.exclude_modules = {"lm_head"};
   } else if (!options.weight_only_precision.empty()) {
-    return InvalidArgument("--weight_only_precision '{}' is unknown; use int8 or int4",
+    return InvalidArgument("--weight_only_precision '{}' is unknown; use int8, int4 or fp8",
                            options.weight_only_precision);
   }
   return config;
@@ -136,12 +139,13 @@ class Build {
     std::string kv = options_.kv_dtype;
     if (kv == "auto") kv = config_.quantization.kv_cache_quant_algo.empty() ? config_.dtype : "fp8";
     TRIREME_ASSIGN_OR_RETURN(kv_dtype_, ParseDType(kv));
-    if (kv_dtype_ != DType::kFloat32 && kv_dtype_ != DType::kFloat16 &&
+    const bool gpu_float8 = options_.device == "cuda" && kv_dtype_ == DType::kFloat8E4M3;
+    if (!gpu_float8 && kv_dtype_ != DType::kFloat32 && kv_dtype_ != DType::kFloat16 &&
         kv_dtype_ != DType::kBFloat16) {
       return Unimplemented("a KV cache of {} does not exist yet; use float32, float16 or bfloat16",
                            kv);
     }
-    if (options_.device == "cuda" && kv_dtype_ != dtype_) {
+    if (options_.device == "cuda" && kv_dtype_ != dtype_ && !gpu_float8) {
       return Unimplemented("a KV cache of {} for a GPU engine of {} does not exist yet", kv,
                            config_.dtype);
     }

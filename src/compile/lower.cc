@@ -153,6 +153,7 @@ class Lowering {
         const AttentionSpec& spec = std::get<AttentionAttrs>(op.attrs).spec;
         plan().num_kv_heads = spec.num_kv_heads;
         plan().head_dim = spec.head_dim;
+        AddCacheScale(op, launch);
         break;
       }
       default:
@@ -186,6 +187,7 @@ class Lowering {
     if (on_gpu_) {
       TRIREME_RETURN_IF_ERROR(CheckCudaQuant(quant, op.name));
       weight.layout = "row_major";
+      if (quant.kind == WeightQuant::Kind::kFloat8) weight.dtype = DType::kFloat8E4M3;
       weight.num_bytes = DTypeBytes(weight.dtype, weight.shape.num_elements());
     } else {
       sources.linear_launch = index;
@@ -203,28 +205,44 @@ class Lowering {
       const NetworkWeight& gamma = network_.weights()[op.weights.back()];
       launch.weights.push_back(AddPlainWeight({gamma.name}, gamma.shape, plain_dtype_));
     }
-    if (quant.kind == WeightQuant::Kind::kFloat8) return AddInputScales(op, branches, launch);
+    if (quant.kind == WeightQuant::Kind::kFloat8) return AddFloat8Scales(op, branches, launch);
     return OkStatus();
   }
 
-  // The last weight of an FP8 layer: the scale of its input, one for each branch.
-  Status AddInputScales(const NetworkOp& op, size_t branches, plan::Launch& launch) {
+  // After the other weights of an FP8 layer: the scales of its weight (on the GPU; on the CPU the
+  // packed weight holds them) and, last, of its input; one for each branch.
+  Status AddFloat8Scales(const NetworkOp& op, size_t branches, plan::Launch& launch) {
     if (options_.synthetic) {
+      if (on_gpu_) return OkStatus();  // the session makes its own
       return Unimplemented("FP8 engines need a checkpoint: its scales cannot be made up");
     }
-    std::vector<std::string> names;
-    for (size_t i = 0; i < branches; ++i) {
-      names.push_back(Sibling(network_.weights()[op.weights[i]].name, "activation_scaling_factor"));
-    }
-    launch.weights.push_back(
-        AddPlainWeight(std::move(names), {static_cast<int64_t>(branches)}, DType::kFloat32));
+    const auto add = [&](std::string_view suffix) {
+      std::vector<std::string> names;
+      for (size_t i = 0; i < branches; ++i) {
+        names.push_back(Sibling(network_.weights()[op.weights[i]].name, suffix));
+      }
+      launch.weights.push_back(
+          AddPlainWeight(std::move(names), {static_cast<int64_t>(branches)}, DType::kFloat32));
+    };
+    if (on_gpu_) add("weights_scaling_factor");
+    add("activation_scaling_factor");
     return OkStatus();
+  }
+
+  // The only weight of an FP8 cache's writer: what turns its values into numbers.
+  void AddCacheScale(const NetworkOp& op, plan::Launch& launch) {
+    const bool known = !config_.quantization.kv_cache_quant_algo.empty() && !options_.synthetic;
+    if (!on_gpu_ || !known || options_.kv_dtype != DType::kFloat8E4M3) return;
+    launch.weights.push_back(
+        AddPlainWeight({op.name + ".kv_cache_scaling_factor"}, {1}, DType::kFloat32));
   }
 
   static Status CheckCudaQuant(const WeightQuant& quant, const std::string& name) {
-    if (quant.kind == WeightQuant::Kind::kNone) return OkStatus();
+    if (quant.kind == WeightQuant::Kind::kNone || quant.kind == WeightQuant::Kind::kFloat8) {
+      return OkStatus();
+    }
     return Unimplemented(
-        "'{}' is quantized; engines of quantized weights exist for --device cpu only so far", name);
+        "'{}' has integer weights; such engines exist for --device cpu only so far", name);
   }
 
   const Network& network_;

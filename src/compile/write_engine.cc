@@ -3,6 +3,7 @@
 
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <cstring>
@@ -140,6 +141,8 @@ class EngineBody {
       : lowered_(lowered), checkpoint_(checkpoint), writer_(writer) {}
 
   Status WriteWeight(size_t index) {
+    const bool float8 = lowered_.plan.weights[index].quant.kind == WeightQuant::Kind::kFloat8;
+    if (float8 && lowered_.sources[index].linear_launch < 0) return WriteFloat8(index);
     return lowered_.sources[index].linear_launch >= 0 ? WriteLinear(index) : WritePlain(index);
   }
 
@@ -160,6 +163,39 @@ class EngineBody {
     HostTensor converted(weight.dtype, weight.shape);
     ConvertFloats(whole.dtype, whole.data, weight.dtype, converted.bytes().data(),
                   whole.shape.num_elements());
+    TRIREME_RETURN_IF_ERROR(writer_.Write(weight.name, converted.bytes()));
+    Release(index);
+    return OkStatus();
+  }
+
+  // Row-major e4m3 under one scale, the largest of the parts'.
+  Status WriteFloat8(size_t index) {
+    const WeightSources& sources = lowered_.sources[index];
+    const plan::Weight& weight = lowered_.plan.weights[index];
+    std::vector<TensorView> parts;
+    std::vector<TensorView> scales;
+    for (size_t i = 0; i < sources.names.size(); ++i) {
+      TRIREME_ASSIGN_OR_RETURN(parts.emplace_back(),
+                               GetLinearTensor(checkpoint_, sources.names[i], weight.quant));
+      TRIREME_ASSIGN_OR_RETURN(scales.emplace_back(), checkpoint_.Get(sources.scales[i]));
+    }
+    HostTensor stacked;
+    if (parts.size() == 1) {
+      TRIREME_ASSIGN_OR_RETURN(const TensorView whole, StackRows(parts, weight.name, stacked));
+      TRIREME_RETURN_IF_ERROR(CheckShape(whole, weight.shape, sources.names.front()));
+      TRIREME_RETURN_IF_ERROR(writer_.Write(weight.name, whole.bytes()));
+      Release(index);
+      return OkStatus();
+    }
+    TRIREME_ASSIGN_OR_RETURN(stacked,
+                             DequantizeFloat8(parts, scales, weight.shape, sources.names.front()));
+    float largest = 0.0f;
+    for (const TensorView& scale : scales) largest = std::max(largest, LoadAsFloat(scale, 0));
+    const int64_t count = weight.shape.num_elements();
+    for (int64_t i = 0; i < count; ++i) stacked.as<float>()[i] /= largest;
+    HostTensor converted(DType::kFloat8E4M3, weight.shape);
+    ConvertFloats(DType::kFloat32, stacked.bytes().data(), DType::kFloat8E4M3,
+                  converted.bytes().data(), count);
     TRIREME_RETURN_IF_ERROR(writer_.Write(weight.name, converted.bytes()));
     Release(index);
     return OkStatus();

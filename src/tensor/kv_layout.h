@@ -17,7 +17,7 @@
 namespace trireme {
 
 struct KvLayout {
-  DType dtype = DType::kFloat32;  // float32, float16 or bfloat16
+  DType dtype = DType::kFloat32;  // float32, float16, bfloat16; fp8 on the GPU
   int num_layers = 0;
   int num_kv_heads = 0;
   int head_dim = 0;

@@ -232,6 +232,22 @@ class CudaLaunchBinder {
     return ByTokens(cuda::LayerNorm, params, RowsOf(launch));
   }
 
+  // Of an FP8 layer; they are its last weights.
+  Status SetScales(const plan::Launch& launch, cuda::LinearOperands& operands) const {
+    const plan::Weight& packed = plan_.weights[static_cast<size_t>(launch.weights[0])];
+    if (packed.quant.kind != WeightQuant::Kind::kFloat8) return OkStatus();
+    operands.w_scale = kSyntheticWeightScale;
+    operands.x_scale = kSyntheticInputScale;
+    if (packed.synthetic_std > 0) return OkStatus();
+    const size_t count = launch.weights.size();
+    if (count < 3) return InvalidArgument("the plan holds no scales of its FP8 layer");
+    TRIREME_ASSIGN_OR_RETURN(operands.w_scale,
+                             weights_.LargestScale(plan_, launch.weights[count - 2]));
+    TRIREME_ASSIGN_OR_RETURN(operands.x_scale,
+                             weights_.LargestScale(plan_, launch.weights[count - 1]));
+    return OkStatus();
+  }
+
   StatusOr<LaunchFn> BindLinear(const plan::Launch& launch, int index) {
     const LinearAttrs& attrs = std::get<LinearAttrs>(launch.attrs);
     const int in = launch.inputs[0];
@@ -242,7 +258,7 @@ class CudaLaunchBinder {
     operands.weight = weight(launch, 0);
     if (attrs.has_bias) operands.bias = weight(launch, 1);
     if (attrs.has_norm) {
-      operands.gamma = weights_.weight(launch.weights.back());
+      operands.gamma = weight(launch, attrs.has_bias ? 2 : 1);
       operands.epsilon = static_cast<float>(attrs.norm.epsilon);
     }
     if (attrs.has_residual) {
@@ -251,6 +267,7 @@ class CudaLaunchBinder {
     }
     operands.y = buffer(out);
     operands.y_stride = width(out);
+    TRIREME_RETURN_IF_ERROR(SetScales(launch, operands));
     const plan::Rows rows = RowsOf(launch);
     const LinearBindings* linears = program_.linears_.get();
     std::byte* workspace = program_.workspace_.data();
@@ -294,6 +311,10 @@ class CudaLaunchBinder {
     rope_.num_heads = spec.num_heads;
     TRIREME_RETURN_IF_ERROR(SetRotary(spec.rotary, rope_));
     rope_.layer = spec.layer;
+    kv_scale_ = 1.0f;
+    if (!launch.weights.empty()) {
+      TRIREME_ASSIGN_OR_RETURN(kv_scale_, weights_.LargestScale(plan_, launch.weights[0]));
+    }
     return OkStatus();
   }
 
@@ -337,11 +358,14 @@ class CudaLaunchBinder {
     }
     const cuda::RopeKvWriteParams rope = rope_;
     const cuda::KvView* kv = &program_.kv_;
+    const float kv_scale = kv_scale_;
     return LaunchFn([=](const cuda::StepView& step, cuda::LaunchContext& context) {
       cuda::RopeKvWriteParams write = rope;
       cuda::PagedAttentionParams read = params;
       write.step = read.step = step;
-      write.kv = read.kv = *kv;
+      write.kv = *kv;
+      write.kv.k_scale = write.kv.v_scale = kv_scale;
+      read.kv = write.kv;
       if (plans) {
         TRIREME_RETURN_IF_ERROR(Done(cuda::PlanPagedAttention(read, context), context));
       }
@@ -430,6 +454,7 @@ class CudaLaunchBinder {
   const cuda::LaunchContext& context_;
   cuda::Element element_ = cuda::Element::kBFloat16;
   cuda::RopeKvWriteParams rope_;
+  float kv_scale_ = 1.0f;
   RotarySpec rotary_;
   const float* cos_ = nullptr;
   const float* sin_ = nullptr;

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstring>
 #include <random>
 #include <span>
@@ -76,7 +77,10 @@ bool IsNormScale(const plan::Plan& plan, int index) {
                       launch.kind == OpKind::kHeadRmsNorm;
     if (norm && launch.weights[0] == index) return true;
     const auto* linear = std::get_if<LinearAttrs>(&launch.attrs);
-    if (linear != nullptr && linear->has_norm && launch.weights.back() == index) return true;
+    if (linear != nullptr && linear->has_norm &&
+        launch.weights[linear->has_bias ? 2 : 1] == index) {
+      return true;
+    }
   }
   return false;
 }
@@ -85,7 +89,9 @@ Status Draw(const plan::Plan& plan, int index, Uploader& uploader, const cuda::S
             std::byte* target) {
   const plan::Weight& weight = plan.weights[static_cast<size_t>(index)];
   const int64_t count = weight.shape.num_elements();
-  const auto std = static_cast<float>(weight.synthetic_std);
+  const bool float8 = weight.dtype == DType::kFloat8E4M3;
+  const auto std =
+      static_cast<float>(weight.synthetic_std) / (float8 ? kSyntheticWeightScale : 1.0f);
   const auto seed = static_cast<uint64_t>(index) + 1;
   if (IsNormScale(plan, index)) {
     std::mt19937_64 random(seed);
@@ -132,6 +138,22 @@ StatusOr<CudaWeights> CudaWeights::Load(const LoadedEngine& engine, ThreadPool& 
   }
   TRIREME_RETURN_IF_ERROR(stream.Synchronize());
   return weights;
+}
+
+StatusOr<float> CudaWeights::LargestScale(const plan::Plan& plan, int index) const {
+  const plan::Weight& weight = plan.weights[static_cast<size_t>(index)];
+  if (weight.dtype != DType::kFloat32 || weight.num_bytes > 64) {
+    return InvalidArgument("weight '{}' is no scale of an FP8 tensor", weight.name);
+  }
+  std::vector<float> scales(static_cast<size_t>(weight.shape.num_elements()));
+  TRIREME_CUDA_RETURN_IF_ERROR(cudaMemcpy(scales.data(), this->weight(index),
+                                          scales.size() * sizeof(float), cudaMemcpyDeviceToHost),
+                               "reading a scale");
+  const float largest = scales.empty() ? 0.0f : *std::max_element(scales.begin(), scales.end());
+  if (!(largest > 0.0f && std::isfinite(largest))) {
+    return InvalidArgument("the scale '{}' is {}, which is not positive", weight.name, largest);
+  }
+  return largest;
 }
 
 }  // namespace trireme::engine

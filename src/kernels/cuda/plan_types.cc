@@ -35,10 +35,12 @@ RotaryStyle RotaryStyleOf(RotaryKind kind) {
 
 StatusOr<LinearProblem> LinearProblemOf(const LinearAttrs& attrs, DType dtype, DType y_dtype,
                                         const WeightQuant& quant) {
-  if (quant.kind != WeightQuant::Kind::kNone) {
-    return Unimplemented("no CUDA kernel reads quantized weights of a plan yet");
-  }
   LinearProblem problem;
+  if (quant.kind == WeightQuant::Kind::kFloat8) {
+    problem.weight = LinearWeight::kFloat8E4M3;
+  } else if (quant.kind != WeightQuant::Kind::kNone) {
+    return Unimplemented("no CUDA kernel reads integer weights yet");
+  }
   problem.out_features = attrs.out_features;
   problem.in_features = attrs.in_features;
   TRIREME_ASSIGN_OR_RETURN(problem.dtype, ElementOf(dtype));
