@@ -165,4 +165,34 @@ inline Status ConvertAndBuild(const std::string& model, const TestFolder& folder
   return BuildEngine(build_options, {});
 }
 
+// The rule of golden cases in a dtype: errors in the order of the reference framework's own, and
+// greedy tokens that differ only where the two best logits are closer than the error tells apart.
+inline void ExpectGolden(const RunResult& run, const GoldenCase& golden) {
+  const LogitError error = Compare(run.context_logits, golden.logits, golden.std);
+  testing::Test::RecordProperty("rms", std::to_string(error.rms));
+  testing::Test::RecordProperty("max", std::to_string(error.max));
+  EXPECT_LE(error.rms, 1.25 * golden.rms_error);
+  EXPECT_LE(error.max, 2 * golden.max_error);
+  const auto vocab = static_cast<int64_t>(golden.logits[0].size() / golden.prompts[0].size());
+  for (size_t i = 0; i < golden.greedy.size(); ++i) {
+    for (int step = 0; step < kNewTokens; ++step) {
+      if (run.tokens[i][step] == golden.greedy[i][step]) continue;
+      std::vector<float> row(run.generation_logits[i].begin() + step * vocab,
+                             run.generation_logits[i].begin() + (step + 1) * vocab);
+      std::partial_sort(row.begin(), row.begin() + 2, row.end(), std::greater<>());
+      EXPECT_LE((row[0] - row[1]) / golden.std, 2 * 2 * golden.max_error)
+          << "prompt " << i << " step " << step;
+      break;  // what follows a different token is another text
+    }
+  }
+}
+
+// "llama_gqa_bfloat16" of the parameters (case, dtype).
+inline std::string GoldenTestName(
+    const testing::TestParamInfo<std::tuple<std::string, std::string>>& info) {
+  std::string name = std::get<0>(info.param) + "_" + std::get<1>(info.param);
+  std::replace(name.begin(), name.end(), '-', '_');
+  return name;
+}
+
 }  // namespace trireme
