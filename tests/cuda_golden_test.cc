@@ -28,12 +28,13 @@ TEST_P(CudaGoldenTest, LogitsAndGreedyTokens) {
   ExpectGolden(run, golden);
 }
 
-INSTANTIATE_TEST_SUITE_P(All, CudaGoldenTest,
-                         testing::Combine(testing::Values("llama-gqa", "llama-mha-tied",
-                                                          "llama31-rope", "llama-headdim", "qwen2",
-                                                          "qwen2-tied"),
-                                          testing::Values("bfloat16", "float16")),
-                         GoldenTestName);
+INSTANTIATE_TEST_SUITE_P(
+    All, CudaGoldenTest,
+    testing::Combine(testing::Values("llama-gqa", "llama-mha-tied", "llama31-rope", "llama-headdim",
+                                     "qwen2", "qwen2-tied", "qwen3", "mistral-swa", "phi3",
+                                     "glm4-hf", "chatglm3", "gpt2", "gptj", "bloom", "gemma2"),
+                     testing::Values("bfloat16", "float16")),
+    GoldenTestName);
 
 // Graphs replay the launches that are submitted without them; a step submitted early reads the same
 // tokens on the device.
