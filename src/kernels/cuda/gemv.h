@@ -9,7 +9,11 @@
 //
 // As a dependent launch, a block fills its load ring (and asks the L2 for l2_prefetch_bytes more)
 // before it waits for its predecessor, and takes at most half of a multiprocessor, so that the
-// weight stream runs on across kernel borders. Bound by bandwidth.
+// weight stream runs on across kernel borders; it lets its successor start when its own last loads
+// are under way.
+//
+// Bound by bandwidth. One row, BF16, alone, of 4.31 TB/s: 128256 x 4096 104 % (the limit is of one
+// long reduction), 28672 x 4096 98 %, 4096 x 14336 89 %, 4096 x 4096 67 % (H200, 2026-11-21).
 #pragma once
 
 #include "device/cuda/launch.h"
