@@ -377,6 +377,57 @@ INSTANTIATE_TEST_SUITE_P(All, ConvertWeightOnlyTest,
                                            WeightOnly{"int4", 0, "W4A16"},
                                            WeightOnly{"int4", 32, "W4A16_AWQ"}));
 
+// The largest input of every linear layer: 448 times (layer + 1), which makes the scale layer + 1.
+std::map<std::string, float> LargestInputs() {
+  std::map<std::string, float> largest;
+  for (int layer = 0; layer < kLayers; ++layer) {
+    for (const char* module :
+         {"attention.qkv", "attention.dense", "mlp.fc", "mlp.gate", "mlp.proj"}) {
+      largest[fmt::format("transformer.layers.{}.{}", layer, module)] =
+          448.0f * static_cast<float>(layer + 1);
+    }
+  }
+  return largest;
+}
+
+TEST_F(ConvertTest, Float8ScalesFollowTheirLayersToTheirRank) {
+  WriteModel({});
+  ConvertOptions options = Options();
+  options.float8 = true;
+  options.float8_kv_cache = true;
+  options.pp_size = 2;
+  options.input_largest = LargestInputs();
+  const Status status = Convert(options, {});
+  ASSERT_TRUE(status.ok()) << status.ToString();
+  const auto config = LoadCheckpointConfig(options.output_dir);
+  ASSERT_TRUE(config.ok());
+  EXPECT_EQ(config->quantization.quant_algo, "FP8");
+  EXPECT_EQ(config->quantization.kv_cache_quant_algo, "FP8");
+  for (int rank = 0; rank < 2; ++rank) {
+    const Matrices tensors = ReadRank(rank);
+    for (int layer = 0; layer < kLayers / 2; ++layer) {
+      const std::string prefix = fmt::format("transformer.layers.{}.", layer);
+      const int whole_layer = rank * kLayers / 2 + layer;
+      EXPECT_EQ(tensors.at(prefix + "attention.kv_cache_scaling_factor").values[0], 1.0f);
+      EXPECT_EQ(tensors.at(prefix + "mlp.proj.activation_scaling_factor").values[0],
+                static_cast<float>(whole_layer + 1));
+      const Matrix& codes = tensors.at(prefix + "mlp.proj.weight");
+      const float scale = tensors.at(prefix + "mlp.proj.weights_scaling_factor").values[0];
+      const Matrix& want =
+          weights_.at(fmt::format("model.layers.{}.mlp.down_proj.weight", whole_layer));
+      ASSERT_EQ(codes.values.size(), want.values.size());
+      for (size_t i = 0; i < codes.values.size(); ++i) {
+        EXPECT_NEAR(codes.values[i] * scale, want.values[i], want.values[i] / 16.0f);
+      }
+    }
+  }
+  options.input_largest.erase("transformer.layers.3.mlp.gate");
+  EXPECT_THAT(Convert(options, {}).ToString(),
+              HasSubstr("calibration has not seen the inputs of this layer"));
+  options.weight_only_precision = "int8";
+  EXPECT_THAT(Convert(options, {}).ToString(), HasSubstr("not both"));
+}
+
 TEST_F(ConvertTest, DtypeIsConvertedAndOverflowIsAnError) {
   WriteModel({});
   ConvertOptions options = Options();

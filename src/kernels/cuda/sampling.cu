@@ -228,6 +228,7 @@ __global__ void __launch_bounds__(kChooseThreads)
   const SampleRow target = p.rows[row];
   RowChooser chooser(p, w, row, target, scratch);
   const Choice choice = chooser.Choose();
+  __syncthreads();  // nobody reads the slot's state any more
   if (threadIdx.x == 0) p.results[row] = AppendToken(p.slots, target.slot, choice);
 }
 

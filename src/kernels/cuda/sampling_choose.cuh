@@ -320,14 +320,27 @@ class RowChooser {
     return DrawInOrder(cut, floor, u, /*chunk_masses_known=*/false);
   }
 
+  // As the scan weighs: its masses are what top_p is a share of.
+  __device__ double RowWeight(float value) const { return __expf(value - max_); }
+
   // How many kept logits have at least the order key `key`, or their mass.
   template <bool kMass>
   __device__ double Measure(const Cut& cut, uint32_t key) {
+    constexpr int kAtOnce = 8;  // logits a thread reads before it waits
     double own = 0.0;
-    for (int i = Thread(); i < size_; i += kChooseThreads) {
-      const float x = values_(i);
-      const uint32_t other = OrderKey(x);
-      if (other >= key && cut.Keeps(other, i)) own += kMass ? Weight(x) : 1.0;
+    for (int first = Thread(); first < size_; first += kChooseThreads * kAtOnce) {
+      float x[kAtOnce];
+#pragma unroll
+      for (int k = 0; k < kAtOnce; ++k) {
+        const int i = first + k * kChooseThreads;
+        x[k] = i < size_ ? values_(i) : -CUDART_INF_F;
+      }
+#pragma unroll
+      for (int k = 0; k < kAtOnce; ++k) {
+        const int i = first + k * kChooseThreads;
+        const uint32_t other = OrderKey(x[k]);
+        if (i < size_ && other >= key && cut.Keeps(other, i)) own += kMass ? RowWeight(x[k]) : 1.0;
+      }
     }
     double before = 0.0;
     return BlockScan(own, &before);
@@ -341,9 +354,11 @@ class RowChooser {
       if (Measure<kMass>(cut, key | bit) >= target) key |= bit;
     }
     const double above = Measure<kMass>(cut, key + 1);
-    const double each = kMass ? Weight(FromOrderKey(key)) : 1.0;
+    const double each = kMass ? RowWeight(FromOrderKey(key)) : 1.0;
     const double equal_wanted = fmax(ceil((target - above) / each), 1.0);
-    return {key, IdAfter(cut, key, static_cast<int>(fmin(equal_wanted, 2.0e9)))};
+    const double equal = Measure<false>(cut, key) - Measure<false>(cut, key + 1);
+    if (equal_wanted >= equal) return {key, cut.key == key ? cut.id_end : 0x7fffffff};
+    return {key, IdAfter(cut, key, static_cast<int>(equal_wanted))};
   }
 
   // One past the id of the count-th kept logit, in the order of ids, that has this key.
