@@ -65,6 +65,7 @@ void PrintReport(const calibrate::QuantizeOptions& options,
     fmt::print("perplexity before   {:.4f}\n", report.before->value);
     fmt::print("perplexity after    {:.4f} ({:+.2f} %)\n", report.after->value,
                (report.after->value / report.before->value - 1.0) * 100.0);
+    fmt::print("same likeliest      {:.2f} % of the scored tokens\n", report.same_best * 100.0);
     if (options.kv_cache_dtype == "fp8") {
       fmt::print("                    (with the cache in the model's dtype)\n");
     }

@@ -90,7 +90,10 @@ StatusOr<Perplexity> MeasurePerplexity(const std::string& engine_dir,
     TRIREME_ASSIGN_OR_RETURN(const std::span<const float> logits, session->Logits(0));
     const size_t vocab_size = logits.size() / sample.size();
     for (size_t t = 0; t + 1 < sample.size(); ++t) {
-      sum += NegativeLogLikelihood(logits.subspan(t * vocab_size, vocab_size), sample[t + 1]);
+      const std::span<const float> row = logits.subspan(t * vocab_size, vocab_size);
+      sum += NegativeLogLikelihood(row, sample[t + 1]);
+      result.best.push_back(
+          static_cast<TokenId>(std::max_element(row.begin(), row.end()) - row.begin()));
     }
     result.num_tokens += static_cast<int64_t>(sample.size()) - 1;
     if (progress) progress(static_cast<int64_t>(i) + 1, static_cast<int64_t>(samples.size()));

@@ -26,8 +26,9 @@ StatusOr<std::map<std::string, float>> LargestInputs(const std::string& engine_d
                                                      const SampleProgressFn& progress);
 
 struct Perplexity {
-  double value = 0.0;      // exp of the mean negative log likelihood
-  int64_t num_tokens = 0;  // scored: all but the first of each sample
+  double value = 0.0;         // exp of the mean negative log likelihood
+  std::vector<TokenId> best;  // the likeliest token at each scored place
+  int64_t num_tokens = 0;     // scored: all but the first of each sample
 };
 
 StatusOr<Perplexity> MeasurePerplexity(const std::string& engine_dir,

@@ -139,6 +139,12 @@ StatusOr<Samples> ReadSamples(const QuantizeOptions& options, const ModelConfig&
   return Split(std::move(all), options);
 }
 
+double ShareOfEqual(const std::vector<TokenId>& a, const std::vector<TokenId>& b) {
+  int64_t equal = 0;
+  for (size_t i = 0; i < std::min(a.size(), b.size()); ++i) equal += a[i] == b[i] ? 1 : 0;
+  return static_cast<double>(equal) / static_cast<double>(std::max<size_t>(a.size(), 1));
+}
+
 convert::ConvertOptions ConvertOptionsOf(const QuantizeOptions& options) {
   convert::ConvertOptions convert;
   convert.model_dir = options.model_dir;
@@ -236,6 +242,7 @@ class Quantizer {
     TRIREME_ASSIGN_OR_RETURN(
         report_.after,
         MeasurePerplexity(scratch_.Sub("engine_after"), samples_.held_out, Stage("scoring after")));
+    report_.same_best = ShareOfEqual(report_.before->best, report_.after->best);
     return OkStatus();
   }
 

@@ -38,6 +38,7 @@ struct QuantizeReport {
   int64_t num_held_out_samples = 0;
   std::optional<Perplexity> before;
   std::optional<Perplexity> after;
+  double same_best = 0.0;  // share of scored places where both find the same token likeliest
 };
 
 using QuantizeProgressFn = std::function<void(std::string_view stage, int64_t done, int64_t total)>;

@@ -53,6 +53,7 @@ TEST(QuantizeModelTest, Float8OfTheDemoModelKeepsItsPerplexity) {
   EXPECT_GT(report->before->num_tokens, 200);
   EXPECT_LT(report->before->value, 30.0);  // its own stories: far from guessing among 8,192
   EXPECT_LT(report->after->value, report->before->value * 1.02);
+  EXPECT_GT(report->same_best, 0.95);
   EXPECT_NE(report->after->value, report->before->value) << "nothing was quantized";
   EXPECT_FALSE(std::filesystem::exists(folder.File("fp8/.calibration")));
 
