@@ -72,6 +72,8 @@ class LaunchBinder {
 
  private:
   using LaunchFn = CpuProgram::LaunchFn;
+  template <typename Params>
+  using KernelFn = std::function<void(const Params&)>;
 
   float* buffer(int index) const {
     return reinterpret_cast<float*>(program_.arena_.data() + program_.memory_.offsets[index]);
@@ -84,10 +86,42 @@ class LaunchBinder {
     return rows == plan::Rows::kTokens ? frame.step.num_tokens : frame.step.num_logit_rows;
   }
 
+  // Operands of the kernels whose params name them so: a whole buffer each.
+  template <typename Params>
+  void ReadX(Params& params, int index) const {
+    params.x = buffer(index);
+    params.x_stride = width(index);
+  }
+  void ReadA(kernels::BinaryParams& params, int index) const {
+    params.a = buffer(index);
+    params.a_stride = width(index);
+  }
+  void ReadB(kernels::BinaryParams& params, int index) const {
+    params.b = buffer(index);
+    params.b_stride = width(index);
+  }
+  template <typename Params>
+  void WriteY(Params& params, int index) const {
+    params.y = buffer(index);
+    params.y_stride = width(index);
+    params.size = width(index);
+  }
+
+  // A launch over all rows of its output in the step; `count` is the field that says how many.
+  template <typename Params>
+  LaunchFn OverRows(const plan::Launch& launch, Params params, int64_t Params::*count,
+                    KernelFn<Params> run) const {
+    const plan::Rows rows = plan_.buffers[launch.outputs[0]].rows;
+    return [rows, params, count, run = std::move(run)](const StepFrame& frame) mutable {
+      params.*count = RowsOf(rows, frame);
+      run(params);
+    };
+  }
+
   // An optimised kernel, or its plain meaning when the reference backend is asked for.
   template <typename Params>
-  std::function<void(const Params&)> Pick(void (*run)(const Params&, kernels::CpuContext&),
-                                          void (*reference)(const Params&)) const {
+  KernelFn<Params> Pick(void (*run)(const Params&, kernels::CpuContext&),
+                        void (*reference)(const Params&)) const {
     if (options_.reference_kernels) return reference;
     return [run, context = &context_](const Params& params) { run(params, *context); };
   }
@@ -178,14 +212,8 @@ class LaunchBinder {
   }
 
   StatusOr<LaunchFn> BindEmbedding(const plan::Launch& launch) {
-    const int out = launch.outputs[0];
-    kernels::EmbeddingParams params;
-    params.table_dtype = plan_.weights[launch.weights[0]].dtype;
-    params.table = weights_.weight(launch.weights[0]);
+    kernels::EmbeddingParams params = TableParams(launch);
     params.scale = static_cast<float>(std::get<EmbeddingAttrs>(launch.attrs).scale);
-    params.y = buffer(out);
-    params.y_stride = width(out);
-    params.hidden_size = width(out);
     auto run = Pick(kernels::Embedding, kernels::EmbeddingReference);
     return LaunchFn([params, run](const StepFrame& frame) mutable {
       params.token_ids = frame.step.token_ids;
@@ -196,22 +224,16 @@ class LaunchBinder {
 
   // y = x + table[position]
   StatusOr<LaunchFn> BindPositionEmbedding(const plan::Launch& launch) {
-    const int in = launch.inputs[0];
-    const int out = launch.outputs[0];
-    kernels::EmbeddingParams look_up;
-    look_up.table_dtype = plan_.weights[launch.weights[0]].dtype;
-    look_up.table = weights_.weight(launch.weights[0]);
-    look_up.y = buffer(out);
-    look_up.y_stride = width(out);
-    look_up.hidden_size = width(out);
+    const int64_t rows = std::get<EmbeddingAttrs>(launch.attrs).vocab_size;
+    if (options_.max_seq_len > rows) {
+      return InvalidArgument("max_seq_len {} exceeds the {} learned positions of the model",
+                             options_.max_seq_len, rows);
+    }
+    kernels::EmbeddingParams look_up = TableParams(launch);
     kernels::BinaryParams sum;
-    sum.a = buffer(in);
-    sum.a_stride = width(in);
-    sum.b = buffer(out);
-    sum.b_stride = width(out);
-    sum.y = buffer(out);
-    sum.y_stride = width(out);
-    sum.size = width(out);
+    ReadA(sum, launch.inputs[0]);
+    ReadB(sum, launch.outputs[0]);
+    WriteY(sum, launch.outputs[0]);
     auto run_look_up = Pick(kernels::Embedding, kernels::EmbeddingReference);
     auto run_sum = Pick(kernels::Add, kernels::AddReference);
     return LaunchFn([look_up, sum, run_look_up, run_sum](const StepFrame& frame) mutable {
@@ -223,38 +245,36 @@ class LaunchBinder {
     });
   }
 
+  kernels::EmbeddingParams TableParams(const plan::Launch& launch) const {
+    const int out = launch.outputs[0];
+    kernels::EmbeddingParams params;
+    params.table_dtype = plan_.weights[launch.weights[0]].dtype;
+    params.table = weights_.weight(launch.weights[0]);
+    params.y = buffer(out);
+    params.y_stride = width(out);
+    params.hidden_size = width(out);
+    return params;
+  }
+
   StatusOr<LaunchFn> BindRmsNorm(const plan::Launch& launch) {
     const NormAttrs& attrs = std::get<NormAttrs>(launch.attrs);
-    const int in = launch.inputs[0];
-    const int out = launch.outputs[0];
     kernels::RmsNormParams params;
-    params.x = buffer(in);
-    params.x_stride = width(in);
+    ReadX(params, launch.inputs[0]);
     params.gamma = float_weight(launch, 0);
     params.gamma_plus_one = attrs.gamma_offset;
     params.epsilon = static_cast<float>(attrs.epsilon);
-    params.y = buffer(out);
-    params.y_stride = width(out);
-    params.size = width(out);
-    const plan::Rows rows = plan_.buffers[out].rows;
-    auto run = Pick(kernels::RmsNorm, kernels::RmsNormReference);
-    return LaunchFn([params, run, rows](const StepFrame& frame) mutable {
-      params.num_tokens = RowsOf(rows, frame);
-      run(params);
-    });
+    WriteY(params, launch.outputs[0]);
+    return OverRows(launch, params, &kernels::RmsNormParams::num_tokens,
+                    Pick(kernels::RmsNorm, kernels::RmsNormReference));
   }
 
   // Copies [q | k | v] and normalises the heads in place.
   StatusOr<LaunchFn> BindHeadRmsNorm(const plan::Launch& launch) {
     const HeadNormAttrs& attrs = std::get<HeadNormAttrs>(launch.attrs);
-    const int in = launch.inputs[0];
     const int out = launch.outputs[0];
     kernels::UnaryParams copy;
-    copy.x = buffer(in);
-    copy.x_stride = width(in);
-    copy.y = buffer(out);
-    copy.y_stride = width(out);
-    copy.size = width(out);
+    ReadX(copy, launch.inputs[0]);
+    WriteY(copy, out);
     kernels::RmsNormParams norm;
     norm.x = buffer(out) + int64_t{attrs.first_head} * attrs.head_dim;
     norm.x_stride = width(out);
@@ -277,59 +297,35 @@ class LaunchBinder {
   }
 
   StatusOr<LaunchFn> BindLayerNorm(const plan::Launch& launch) {
-    const NormAttrs& attrs = std::get<NormAttrs>(launch.attrs);
-    const int in = launch.inputs[0];
-    const int out = launch.outputs[0];
     kernels::LayerNormParams params;
-    params.x = buffer(in);
-    params.x_stride = width(in);
+    ReadX(params, launch.inputs[0]);
     params.gamma = float_weight(launch, 0);
     params.beta = float_weight(launch, 1);
-    params.epsilon = static_cast<float>(attrs.epsilon);
-    params.y = buffer(out);
-    params.y_stride = width(out);
-    params.size = width(out);
-    const plan::Rows rows = plan_.buffers[out].rows;
-    auto run = Pick(kernels::LayerNorm, kernels::LayerNormReference);
-    return LaunchFn([params, run, rows](const StepFrame& frame) mutable {
-      params.num_tokens = RowsOf(rows, frame);
-      run(params);
-    });
+    params.epsilon = static_cast<float>(std::get<NormAttrs>(launch.attrs).epsilon);
+    WriteY(params, launch.outputs[0]);
+    return OverRows(launch, params, &kernels::LayerNormParams::num_tokens,
+                    Pick(kernels::LayerNorm, kernels::LayerNormReference));
   }
 
   StatusOr<LaunchFn> BindLinear(const plan::Launch& launch) {
     const LinearAttrs& attrs = std::get<LinearAttrs>(launch.attrs);
-    if (attrs.has_norm)
+    if (attrs.has_norm) {
       return Unimplemented("no CPU kernel normalises the input of a linear layer");
-    const kernels::LinearProblem problem = ProblemOf(launch);
-    LinearByRows by_rows;
-    for (const plan::TacticChoice& tactic : launch.tactics) {
-      TRIREME_ASSIGN_OR_RETURN(
-          kernels::LinearKernel kernel,
-          kernels::LinearKernel::Create(problem, {tactic.layout, tactic.kernel, tactic.numerics}));
-      by_rows.kernels.emplace_back(tactic.max_rows, kernel);
     }
-    if (by_rows.kernels.empty()) return InvalidArgument("the plan holds no tactic");
-    const int out = launch.outputs[0];
     kernels::LinearParams params;
-    params.x = buffer(launch.inputs[0]);
-    params.x_stride = width(launch.inputs[0]);
+    ReadX(params, launch.inputs[0]);
     params.packed = weights_.weight(launch.weights[0]);
     params.bias = attrs.has_bias ? float_weight(launch, 1) : nullptr;
     if (attrs.has_residual) {
       params.residual = buffer(launch.inputs[1]);
       params.residual_stride = width(launch.inputs[1]);
     }
-    params.y = buffer(out);
-    params.y_stride = width(out);
+    params.y = buffer(launch.outputs[0]);
+    params.y_stride = width(launch.outputs[0]);
     params.workspace = program_.workspace_.data();
-    const plan::Rows rows = plan_.buffers[out].rows;
-    kernels::CpuContext* context = &context_;
-    if (IsFloat8(launch)) return WithFloat8Input(launch, params, by_rows);
-    LaunchFn run = [params, by_rows, rows, context](const StepFrame& frame) mutable {
-      params.num_tokens = RowsOf(rows, frame);
-      if (params.num_tokens > 0) by_rows.ForRows(params.num_tokens).Run(params, *context);
-    };
+    TRIREME_ASSIGN_OR_RETURN(KernelFn<kernels::LinearParams> kernel, PickLinear(launch));
+    if (IsFloat8(launch)) return WithFloat8Input(launch, params, std::move(kernel));
+    LaunchFn run = OverRows(launch, params, &kernels::LinearParams::num_tokens, std::move(kernel));
     return options_.observe_linear ? Observed(launch, std::move(run)) : run;
   }
 
@@ -345,7 +341,7 @@ class LaunchBinder {
 
   // The input passes through FP8 on its way into the layer.
   StatusOr<LaunchFn> WithFloat8Input(const plan::Launch& launch, kernels::LinearParams params,
-                                     const LinearByRows& by_rows) {
+                                     KernelFn<kernels::LinearParams> run) {
     TRIREME_ASSIGN_OR_RETURN(const float scale, InputScale(launch));
     kernels::Float8RowsParams round;
     round.x = params.x;
@@ -358,12 +354,47 @@ class LaunchBinder {
     params.x_stride = round.y_stride;
     const plan::Rows rows = plan_.buffers[launch.outputs[0]].rows;
     kernels::CpuContext* context = &context_;
-    return LaunchFn([round, params, by_rows, rows, context](const StepFrame& frame) mutable {
-      params.num_tokens = round.num_rows = RowsOf(rows, frame);
-      if (params.num_tokens == 0) return;
-      kernels::RoundToFloat8(round, *context);
-      by_rows.ForRows(params.num_tokens).Run(params, *context);
-    });
+    return LaunchFn(
+        [round, params, rows, context, run = std::move(run)](const StepFrame& frame) mutable {
+          params.num_tokens = round.num_rows = RowsOf(rows, frame);
+          if (params.num_tokens == 0) return;
+          kernels::RoundToFloat8(round, *context);
+          run(params);
+        });
+  }
+
+  StatusOr<KernelFn<kernels::LinearParams>> PickLinear(const plan::Launch& launch) const {
+    const kernels::LinearProblem problem = ProblemOf(launch);
+    const plan::Weight& weight = plan_.weights[launch.weights[0]];
+    TRIREME_ASSIGN_OR_RETURN(const int64_t bytes,
+                             kernels::PackedLinearBytes(problem, weight.layout));
+    if (weight.num_bytes != bytes) {
+      return InvalidArgument("weight '{}' has {} bytes, layout '{}' takes {}", weight.name,
+                             weight.num_bytes, weight.layout, bytes);
+    }
+    if (options_.reference_kernels) {
+      TRIREME_ASSIGN_OR_RETURN(
+          const kernels::PackedLinearReference reference,
+          kernels::PackedLinearReference::Create(problem, plan_.weights[launch.weights[0]].layout));
+      return KernelFn<kernels::LinearParams>(
+          [reference](const kernels::LinearParams& params) { reference.Run(params); });
+    }
+    LinearByRows by_rows;
+    for (const plan::TacticChoice& tactic : launch.tactics) {
+      if (tactic.layout != weight.layout) {
+        return InvalidArgument("kernel '{}' reads layout '{}', its weight has '{}'", tactic.kernel,
+                               tactic.layout, weight.layout);
+      }
+      TRIREME_ASSIGN_OR_RETURN(
+          kernels::LinearKernel kernel,
+          kernels::LinearKernel::Create(problem, {tactic.layout, tactic.kernel, tactic.numerics}));
+      by_rows.kernels.emplace_back(tactic.max_rows, kernel);
+    }
+    if (by_rows.kernels.empty()) return InvalidArgument("the plan holds no tactic");
+    return KernelFn<kernels::LinearParams>(
+        [by_rows, context = &context_](const kernels::LinearParams& params) {
+          if (params.num_tokens > 0) by_rows.ForRows(params.num_tokens).Run(params, *context);
+        });
   }
 
   StatusOr<std::shared_ptr<const kernels::RotaryTable>> RotaryTableOf(const RotarySpec& spec) {
@@ -439,74 +470,42 @@ class LaunchBinder {
   }
 
   StatusOr<LaunchFn> BindActivation(const plan::Launch& launch) {
-    const int in = launch.inputs[0];
-    const int out = launch.outputs[0];
     kernels::ActivationParams params;
     params.activation = KernelActivation(std::get<ActivationAttrs>(launch.attrs).kind);
-    params.x = buffer(in);
-    params.x_stride = width(in);
+    ReadX(params, launch.inputs[0]);
     if (launch.inputs.size() > 1) {
       params.up = buffer(launch.inputs[1]);
       params.up_stride = width(launch.inputs[1]);
     }
-    params.y = buffer(out);
-    params.y_stride = width(out);
-    params.size = width(out);
-    const plan::Rows rows = plan_.buffers[out].rows;
-    auto run = Pick(kernels::Activate, kernels::ActivateReference);
-    return LaunchFn([params, run, rows](const StepFrame& frame) mutable {
-      params.num_tokens = RowsOf(rows, frame);
-      run(params);
-    });
+    WriteY(params, launch.outputs[0]);
+    return OverRows(launch, params, &kernels::ActivationParams::num_tokens,
+                    Pick(kernels::Activate, kernels::ActivateReference));
   }
 
   StatusOr<LaunchFn> BindBinary(const plan::Launch& launch,
                                 void (*fn)(const kernels::BinaryParams&, kernels::CpuContext&),
                                 void (*reference)(const kernels::BinaryParams&)) {
-    const int out = launch.outputs[0];
     kernels::BinaryParams params;
-    params.a = buffer(launch.inputs[0]);
-    params.a_stride = width(launch.inputs[0]);
-    params.b = buffer(launch.inputs[1]);
-    params.b_stride = width(launch.inputs[1]);
-    params.y = buffer(out);
-    params.y_stride = width(out);
-    params.size = width(out);
-    const plan::Rows rows = plan_.buffers[out].rows;
-    auto run = Pick(fn, reference);
-    return LaunchFn([params, run, rows](const StepFrame& frame) mutable {
-      params.num_rows = RowsOf(rows, frame);
-      run(params);
-    });
+    ReadA(params, launch.inputs[0]);
+    ReadB(params, launch.inputs[1]);
+    WriteY(params, launch.outputs[0]);
+    return OverRows(launch, params, &kernels::BinaryParams::num_rows, Pick(fn, reference));
   }
 
   StatusOr<LaunchFn> BindUnary(const plan::Launch& launch,
                                void (*fn)(const kernels::UnaryParams&, kernels::CpuContext&),
                                void (*reference)(const kernels::UnaryParams&)) {
-    const int out = launch.outputs[0];
     kernels::UnaryParams params;
-    params.x = buffer(launch.inputs[0]);
-    params.x_stride = width(launch.inputs[0]);
+    ReadX(params, launch.inputs[0]);
     params.value = static_cast<float>(std::get<ScalarAttrs>(launch.attrs).value);
-    params.y = buffer(out);
-    params.y_stride = width(out);
-    params.size = width(out);
-    const plan::Rows rows = plan_.buffers[out].rows;
-    auto run = Pick(fn, reference);
-    return LaunchFn([params, run, rows](const StepFrame& frame) mutable {
-      params.num_rows = RowsOf(rows, frame);
-      run(params);
-    });
+    WriteY(params, launch.outputs[0]);
+    return OverRows(launch, params, &kernels::UnaryParams::num_rows, Pick(fn, reference));
   }
 
   StatusOr<LaunchFn> BindSelectLogitRows(const plan::Launch& launch) {
-    const int out = launch.outputs[0];
     kernels::GatherRowsParams params;
-    params.x = buffer(launch.inputs[0]);
-    params.x_stride = width(launch.inputs[0]);
-    params.y = buffer(out);
-    params.y_stride = width(out);
-    params.size = width(out);
+    ReadX(params, launch.inputs[0]);
+    WriteY(params, launch.outputs[0]);
     auto run = Pick(kernels::GatherRows, kernels::GatherRowsReference);
     return LaunchFn([params, run](const StepFrame& frame) mutable {
       params.rows = frame.step.logit_rows;

@@ -30,7 +30,7 @@ struct ProgramOptions {
   int max_seq_len = 0;
   int tokens_per_block = 0;
   LinearObserver observe_linear;   // empty: nobody looks
-  bool reference_kernels = false;  // the plain C++ meaning of every op but the packed linear layers
+  bool reference_kernels = false;  // the plain C++ meaning of every op
 };
 
 class CpuProgram {

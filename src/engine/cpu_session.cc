@@ -15,7 +15,7 @@ namespace trireme::engine {
 CpuSession::CpuSession(LoadedEngine engine, const SessionOptions& options)
     : engine_(std::move(engine)),
       pool_(options.num_threads),
-      context_{&pool_, BestIsa(HostCpuFeatures())},
+      context_{&pool_, std::min(BestIsa(HostCpuFeatures()), options.max_isa)},
       reference_(options.reference_backend) {}
 
 StatusOr<std::unique_ptr<Session>> CpuSession::Load(LoadedEngine engine,

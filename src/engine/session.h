@@ -15,6 +15,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/cpu_features.h"
 #include "tensor/kv_layout.h"
 #include "trireme/executor.h"
 #include "trireme/request.h"
@@ -92,6 +93,8 @@ struct SessionOptions {
   bool reference_backend = false;
   LinearObserver observe_linear;  // CPU engines only
   bool cuda_graphs = true;        // decode steps are replayed from captured graphs
+  // CPU: no kernel beyond it is taken, linear layers excepted: the plan names theirs. For tests.
+  Isa max_isa = Isa::kAvx512;
 };
 
 class Session {

@@ -117,4 +117,17 @@ std::vector<std::string> LinearVariantNames();
 void LinearReference(const LinearProblem& problem, const TensorView& weight,
                      const TensorView* scales, const LinearParams& params);
 
+// The same on packed weights, which it unpacks on the fly; bit for bit what LinearReference gives for
+// the values that were packed. Takes x as float32 whatever the tactic does. Needs no workspace.
+class PackedLinearReference {
+ public:
+  static StatusOr<PackedLinearReference> Create(const LinearProblem& problem,
+                                                const std::string& layout);
+  void Run(const LinearParams& params) const;
+
+ private:
+  LinearProblem problem_;
+  std::string layout_;
+};
+
 }  // namespace trireme::kernels

@@ -166,6 +166,35 @@ void PackQuantizedBlock(const LinearProblem& problem, const LinearPacking& packi
   }
 }
 
+// The integer that lane `lane` of a weight group holds at its input `k`; `at`: the group's values.
+int LoadInteger(const LinearPacking& packing, const std::byte* at, int64_t k, int64_t lane) {
+  if (packing.layout == WeightLayout::kInt8Quads) {
+    return static_cast<int>(at[(k / 4 * packing.block_n + lane) * 4 + k % 4]) - 128;
+  }
+  const auto byte = static_cast<int>(at[(k / 8 * packing.block_n + lane) * 4 + k % 4]);
+  return (k % 8 < 4 ? byte & 0xf : byte >> 4) - 8;
+}
+
+void UnpackIntegers(const LinearProblem& problem, const LinearPacking& packing,
+                    const std::byte* block, float* out) {
+  const int64_t n = packing.block_n;
+  const int bits = LayoutBits(packing.layout);
+  for (int64_t begin = 0; begin < packing.padded_in; begin += packing.weight_group) {
+    const int64_t end = std::min(begin + packing.weight_group, packing.padded_in);
+    const auto* scales = reinterpret_cast<const float*>(block);
+    const std::byte* values = block + n * static_cast<int64_t>(sizeof(float));
+    for (int64_t k = begin; k < std::min(end, problem.in_features); ++k) {
+      for (int64_t lane = 0; lane < n; ++lane) {
+        const int value = LoadInteger(packing, values, k - begin, lane);
+        out[k * n + lane] = static_cast<float>(value) * scales[lane];
+      }
+    }
+    block = values + (end - begin) * n * bits / 8;
+  }
+}
+
+}  // namespace
+
 StatusOr<LinearPacking> FindPacking(const LinearProblem& problem, const std::string& layout) {
   TRIREME_RETURN_IF_ERROR(CheckLinearProblem(problem));
   const WeightLayout weights = WeightLayoutOf(problem);
@@ -178,8 +207,6 @@ StatusOr<LinearPacking> FindPacking(const LinearProblem& problem, const std::str
   }
   return InvalidArgument("'{}' is not a layout of this linear layer, which has {}", layout, known);
 }
-
-}  // namespace
 
 Status CheckLinearProblem(const LinearProblem& problem) {
   constexpr int64_t kMaxFeatures = int64_t{1} << 24;
@@ -292,6 +319,33 @@ Status PackLinear(const LinearProblem& problem, const std::string& layout, const
     }
   }
   return OkStatus();
+}
+
+void UnpackLinearBlock(const LinearProblem& problem, const LinearPacking& packing,
+                       const std::byte* block, std::span<float> out) {
+  const int64_t n = packing.block_n;
+  TRIREME_CHECK_EQ(static_cast<int64_t>(out.size()), problem.in_features * n);
+  switch (packing.layout) {
+    case WeightLayout::kFloat32:
+      ConvertFloats(DType::kFloat32, block, DType::kFloat32,
+                    reinterpret_cast<std::byte*>(out.data()), problem.in_features * n);
+      return;
+    case WeightLayout::kFloat16:
+      ConvertFloats(DType::kFloat16, block, DType::kFloat32,
+                    reinterpret_cast<std::byte*>(out.data()), problem.in_features * n);
+      return;
+    case WeightLayout::kBFloat16Pairs: {
+      const auto* values = reinterpret_cast<const bfloat16_t*>(block);
+      for (int64_t k = 0; k < problem.in_features; ++k) {
+        for (int64_t lane = 0; lane < n; ++lane) {
+          out[k * n + lane] = ToFloat(values[(k / 2 * n + lane) * 2 + k % 2]);
+        }
+      }
+      return;
+    }
+    case WeightLayout::kInt8Quads:
+    case WeightLayout::kInt4Quads: return UnpackIntegers(problem, packing, block, out.data());
+  }
 }
 
 }  // namespace trireme::kernels

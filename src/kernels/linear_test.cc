@@ -178,6 +178,19 @@ class Layer {
     return result;
   }
 
+  // All rows through the reference that reads packed weights.
+  std::vector<float> PackedReference(const std::string& layout, int64_t rows) {
+    auto reference = PackedLinearReference::Create(problem_, layout);
+    EXPECT_TRUE(reference.ok()) << reference.status().ToString();
+    std::vector<float> y(static_cast<size_t>(rows * Outputs(problem_)), kNaN);
+    LinearParams params = Params(0, rows);
+    params.packed = Packed(layout);
+    params.y = y.data();
+    params.y_stride = Outputs(problem_);
+    reference->Run(params);
+    return y;
+  }
+
  private:
   const TensorView* scales() const { return weights_.quantized ? &scales_ : nullptr; }
 
@@ -310,6 +323,26 @@ TEST(LinearTest, GatesBothBranches) {
       }
     }
   }
+}
+
+TEST(LinearTest, ReferenceReadsEveryPackedLayoutBitForBit) {
+  std::set<std::string> layouts;
+  for (auto gated : {GatedActivation::kNone, GatedActivation::kSilu}) {
+    for (auto [out, in] : {std::pair<int64_t, int64_t>{2, 64}, {66, 96}, {130, 34}, {96, 288}}) {
+      for (const LinearProblem& problem : Kinds(out, in, gated)) {
+        Layer layer(problem, 5, {.bias = true, .residual = true});
+        for (const LinearTactic& tactic : AllTactics(problem)) {
+          SCOPED_TRACE(Describe(problem, tactic, 5));
+          EXPECT_TRUE(layer.Reference(5) == layer.PackedReference(tactic.layout, 5));
+          layouts.insert(tactic.layout);
+        }
+      }
+    }
+  }
+  // Five formats, two block widths, plain and gated.
+  EXPECT_EQ(layouts.size(), BestIsa(HostCpuFeatures()) == Isa::kAvx512 ? 20u : 10u);
+  EXPECT_EQ(PackedLinearReference::Create(Kinds(4, 64)[0], "bf16_n32k2").status().code(),
+            StatusCode::kInvalidArgument);
 }
 
 // The binding rule: a row's bits depend on neither the rows beside it, nor the tactic within one

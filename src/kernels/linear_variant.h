@@ -137,6 +137,13 @@ LinearPacking PackingOf(const LinearProblem& problem, WeightLayout layout, int b
 // Status of a problem no layer could have (sizes, groups, odd gated rows) or none here supports.
 Status CheckLinearProblem(const LinearProblem& problem);
 
+// The packing that `layout` names. INVALID_ARGUMENT when the problem has no such layout.
+StatusOr<LinearPacking> FindPacking(const LinearProblem& problem, const std::string& layout);
+
+// One packed block of W as float32 [in][block_n], scales applied, padding rows zero.
+void UnpackLinearBlock(const LinearProblem& problem, const LinearPacking& packing,
+                       const std::byte* block, std::span<float> out);
+
 // The layout that stores this problem's weights.
 WeightLayout WeightLayoutOf(const LinearProblem& problem);
 

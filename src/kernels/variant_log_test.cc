@@ -4,7 +4,8 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <cstdio>
+
+#include "kernels/every_variant_ran.h"
 
 namespace trireme::kernels {
 namespace {
@@ -34,22 +35,6 @@ TEST(VariantLogTest, SortedWithoutDoubles) {
   const std::vector<KernelVariantCount> log = KernelVariantLog();
   for (size_t i = 1; i < log.size(); ++i) EXPECT_LT(log[i - 1].name, log[i].name);
 }
-
-// Runs after all tests of the program; a partial run (--gtest_filter) proves nothing and is let be.
-class EveryVariantRan : public ::testing::Environment {
- public:
-  void TearDown() override {
-    const std::string filter = GTEST_FLAG_GET(filter);
-    const bool whole = filter == "*" || filter.empty();
-    const Isa host = BestIsa(HostCpuFeatures());
-    for (const KernelVariantCount& variant : KernelVariantLog()) {
-      std::printf("variant %-44s %-8s %llu\n", variant.name.c_str(), IsaName(variant.isa).c_str(),
-                  static_cast<unsigned long long>(variant.count));
-      if (!whole || variant.isa > host) continue;
-      EXPECT_GT(variant.count, 0u) << variant.name << " never ran";
-    }
-  }
-};
 
 const ::testing::Environment* const g_every_variant_ran =
     ::testing::AddGlobalTestEnvironment(new EveryVariantRan);
