@@ -27,6 +27,7 @@ Plan SmallPlan() {
   Weight head = table;
   head.name = "head";
   head.quant = {WeightQuant::Kind::kInt4, 128};
+  head.shape = {80, 32};
   plan.weights = {table, head};
   Launch embed;
   embed.kind = OpKind::kEmbedding;
@@ -38,7 +39,7 @@ Plan SmallPlan() {
   linear.kind = OpKind::kLinear;
   linear.name = "head";
   linear.attrs = LinearAttrs{.in_features = 32,
-                             .out_features = 40,
+                             .out_features = 80,
                              .gated = true,
                              .gate_activation = ActivationKind::kGeluTanh};
   linear.inputs = {0};
@@ -103,6 +104,28 @@ TEST(ValidatePlanTest, NamesWhatIsWrong) {
   plan = SmallPlan();
   plan.logits_buffer = -1;
   EXPECT_FALSE(ValidatePlan(plan).ok());
+}
+
+// What would make a kernel read or write outside its operands.
+TEST(ValidatePlanTest, RefusesLaunchesThatDoNotFitTheirOperands) {
+  const auto refuses = [](auto damage) {
+    Plan plan = SmallPlan();
+    damage(plan);
+    return !ValidatePlan(plan).ok();
+  };
+  EXPECT_FALSE(refuses([](Plan&) {}));
+  EXPECT_TRUE(refuses([](Plan& p) { p.launches[0].weights.clear(); }));
+  EXPECT_TRUE(refuses([](Plan& p) { p.launches[0].outputs.clear(); }));
+  EXPECT_TRUE(refuses([](Plan& p) { p.launches[1].inputs.clear(); }));
+  EXPECT_TRUE(refuses([](Plan& p) { p.launches[1].inputs = {0, 0}; }));
+  EXPECT_TRUE(refuses([](Plan& p) { p.weights[0].shape = {40, 16}; }));
+  EXPECT_TRUE(refuses([](Plan& p) { p.weights[0].num_bytes = 64; }));
+  EXPECT_TRUE(refuses([](Plan& p) { p.weights[1].shape = {80, 64}; }));
+  EXPECT_TRUE(refuses([](Plan& p) { p.buffers[0].width = 16; }));
+  EXPECT_TRUE(refuses([](Plan& p) { std::get<LinearAttrs>(p.launches[1].attrs).has_bias = true; }));
+  EXPECT_TRUE(refuses([](Plan& p) { std::get<LinearAttrs>(p.launches[1].attrs).gated = false; }));
+  EXPECT_TRUE(refuses([](Plan& p) { p.head_dim = 512; }));
+  EXPECT_TRUE(refuses([](Plan& p) { p.num_layers = 0; }));
 }
 
 TEST(PlanMemoryTest, LivingBuffersNeverOverlap) {

@@ -4,6 +4,8 @@
 namespace trireme::plan {
 namespace {
 
+constexpr int64_t kMaxWidth = int64_t{1} << 31;
+
 Status CheckIndices(std::span<const int> indices, size_t limit, const Launch& launch,
                     std::string_view what) {
   for (int index : indices) {
@@ -24,10 +26,186 @@ Status CheckLifetime(const Plan& plan, int buffer, int launch) {
   return OkStatus();
 }
 
+// Operands that a launch of this kind has.
+struct Operands {
+  size_t inputs = 1;
+  size_t weights = 0;
+};
+
+Operands OperandsOf(const Launch& launch) {
+  switch (launch.kind) {
+    case OpKind::kEmbedding: return {0, 1};
+    case OpKind::kPositionEmbedding:
+    case OpKind::kRmsNorm:
+    case OpKind::kHeadRmsNorm: return {1, 1};
+    case OpKind::kLayerNorm: return {1, 2};
+    case OpKind::kLinear: {
+      const LinearAttrs& attrs = std::get<LinearAttrs>(launch.attrs);
+      return {attrs.has_residual ? 2u : 1u, attrs.has_bias ? 2u : 1u};
+    }
+    case OpKind::kGatedActivation:
+    case OpKind::kAdd:
+    case OpKind::kMul: return {2, 0};
+    case OpKind::kAttention:
+    case OpKind::kRopeKvWrite:
+    case OpKind::kPagedAttention:
+    case OpKind::kActivation:
+    case OpKind::kScale:
+    case OpKind::kSoftCap:
+    case OpKind::kSelectLogitRows:
+    case OpKind::kAllReduce: return {1, 0};
+  }
+  return {};
+}
+
+// Widths and shapes of one launch, whose indices are known to be good. A plan may come from a
+// damaged file, and kernels believe what it says.
+class LaunchChecker {
+ public:
+  LaunchChecker(const Plan& plan, const Launch& launch) : plan_(plan), launch_(launch) {}
+
+  Status Check() const {
+    const Operands want = OperandsOf(launch_);
+    if (launch_.inputs.size() != want.inputs || launch_.weights.size() != want.weights ||
+        launch_.outputs.size() != 1) {
+      return InvalidArgument("plan: launch '{}' ({}) has {} inputs, {} outputs and {} weights",
+                             launch_.name, OpKindName(launch_.kind), launch_.inputs.size(),
+                             launch_.outputs.size(), launch_.weights.size());
+    }
+    switch (launch_.kind) {
+      case OpKind::kEmbedding:
+      case OpKind::kPositionEmbedding: return CheckTable();
+      case OpKind::kLinear: return CheckLinear();
+      case OpKind::kHeadRmsNorm: return CheckHeadNorm();
+      case OpKind::kAttention:
+      case OpKind::kRopeKvWrite:
+      case OpKind::kPagedAttention: return CheckAttention();
+      default: return CheckElementwise();
+    }
+  }
+
+ private:
+  int64_t width(int buffer) const { return plan_.buffers[buffer].width; }
+  int64_t out_width() const { return width(launch_.outputs[0]); }
+
+  Status Misfit(std::string_view what) const {
+    return InvalidArgument("plan: launch '{}' ({}): {}", launch_.name, OpKindName(launch_.kind),
+                           what);
+  }
+
+  Status CheckPlainWeight(size_t i, const Shape& shape) const {
+    const Weight& weight = plan_.weights[launch_.weights[i]];
+    if (!(weight.shape == shape) || !IsFloat(weight.dtype) ||
+        weight.num_bytes != DTypeBytes(weight.dtype, shape.num_elements())) {
+      return Misfit(fmt::format("weight '{}' of {} bytes and shape {} must have shape {}",
+                                weight.name, weight.num_bytes, weight.shape.ToString(),
+                                shape.ToString()));
+    }
+    return OkStatus();
+  }
+
+  Status CheckFloatWeights(const Shape& shape) const {
+    for (size_t i = 0; i < launch_.weights.size(); ++i) {
+      if (plan_.weights[launch_.weights[i]].dtype != DType::kFloat32) {
+        return Misfit("its weights must be float32");
+      }
+      TRIREME_RETURN_IF_ERROR(CheckPlainWeight(i, shape));
+    }
+    return OkStatus();
+  }
+
+  Status CheckElementwise() const {
+    for (int input : launch_.inputs) {
+      if (width(input) != out_width()) return Misfit("inputs and output differ in width");
+    }
+    return CheckFloatWeights({out_width()});
+  }
+
+  Status CheckTable() const {
+    for (int input : launch_.inputs) {
+      if (width(input) != out_width()) return Misfit("input and output differ in width");
+    }
+    const int64_t rows = std::get<EmbeddingAttrs>(launch_.attrs).vocab_size;
+    if (rows < 1 || rows > kMaxWidth) return Misfit(fmt::format("its table has {} rows", rows));
+    return CheckPlainWeight(0, {rows, out_width()});
+  }
+
+  Status CheckHeadNorm() const {
+    const HeadNormAttrs& attrs = std::get<HeadNormAttrs>(launch_.attrs);
+    if (width(launch_.inputs[0]) != out_width()) return Misfit("input and output differ in width");
+    if (attrs.first_head < 0 || attrs.num_heads < 1 || attrs.head_dim < 1 ||
+        int64_t{attrs.first_head} + attrs.num_heads > out_width() / attrs.head_dim) {
+      return Misfit("its heads lie outside the input");
+    }
+    return CheckFloatWeights({attrs.head_dim});
+  }
+
+  Status CheckLinear() const {
+    const LinearAttrs& attrs = std::get<LinearAttrs>(launch_.attrs);
+    const int64_t out = attrs.gated ? attrs.out_features / 2 : attrs.out_features;
+    if (width(launch_.inputs[0]) != attrs.in_features || out_width() != out ||
+        (attrs.has_residual && width(launch_.inputs[1]) != out)) {
+      return Misfit("its features do not fit the widths of its inputs and output");
+    }
+    const Weight& weight = plan_.weights[launch_.weights[0]];
+    if (!(weight.shape == Shape{attrs.out_features, attrs.in_features})) {
+      return Misfit("its weight has shape " + weight.shape.ToString());
+    }
+    if (!attrs.has_bias) return OkStatus();
+    if (plan_.weights[launch_.weights[1]].dtype != DType::kFloat32) {
+      return Misfit("its bias must be float32");
+    }
+    return CheckPlainWeight(1, {attrs.out_features});
+  }
+
+  Status CheckAttention() const {
+    const AttentionSpec& spec = std::get<AttentionAttrs>(launch_.attrs).spec;
+    constexpr int kMaxHeads = 1 << 16;
+    if (spec.num_kv_heads != plan_.num_kv_heads || spec.head_dim != plan_.head_dim ||
+        spec.layer < 0 || spec.layer >= plan_.num_layers) {
+      return Misfit("its layer or KV heads are not those of the plan");
+    }
+    if (spec.num_heads < 1 || spec.num_heads > kMaxHeads ||
+        spec.num_heads % spec.num_kv_heads != 0 || spec.window < 0) {
+      return Misfit(fmt::format("{} heads over {} KV heads, window {}", spec.num_heads,
+                                spec.num_kv_heads, spec.window));
+    }
+    if (spec.rotary.kind != RotaryKind::kNone &&
+        (spec.rotary.dim < 2 || spec.rotary.dim > spec.head_dim || spec.rotary.dim % 2 != 0)) {
+      return Misfit(fmt::format("{} rotary values in heads of {}", spec.rotary.dim, spec.head_dim));
+    }
+    const int64_t q = int64_t{spec.num_heads} * spec.head_dim;
+    const int64_t qkv = q + int64_t{2} * spec.num_kv_heads * spec.head_dim;
+    const bool reads_qkv = launch_.kind != OpKind::kPagedAttention;
+    if (width(launch_.inputs[0]) != (reads_qkv ? qkv : q) || out_width() != q) {
+      return Misfit("its heads do not fit the widths of its input and output");
+    }
+    return OkStatus();
+  }
+
+  const Plan& plan_;
+  const Launch& launch_;
+};
+
+Status CheckCache(const Plan& plan) {
+  constexpr int kMaxLayers = 1 << 16;
+  constexpr int kMaxHeads = 1 << 16;
+  constexpr int kMaxHeadDim = 256;  // what attention kernels keep of a head on the stack
+  if (plan.num_layers < 1 || plan.num_layers > kMaxLayers || plan.num_kv_heads < 1 ||
+      plan.num_kv_heads > kMaxHeads || plan.head_dim < 1) {
+    return InvalidArgument("plan: {} layers of {} KV heads of {}", plan.num_layers,
+                           plan.num_kv_heads, plan.head_dim);
+  }
+  if (plan.head_dim > kMaxHeadDim) {
+    return Unimplemented("attention heads of {} values; kernels take up to {}", plan.head_dim,
+                         kMaxHeadDim);
+  }
+  return OkStatus();
+}
+
 }  // namespace
 
 Status ValidatePlan(const Plan& plan) {
-  constexpr int64_t kMaxWidth = int64_t{1} << 31;
   for (const Buffer& buffer : plan.buffers) {
     if (buffer.width <= 0 || buffer.width > kMaxWidth) {
       return InvalidArgument("plan: a buffer has width {}", buffer.width);
@@ -36,6 +214,7 @@ Status ValidatePlan(const Plan& plan) {
   for (const Weight& weight : plan.weights) {
     if (weight.num_bytes <= 0) return InvalidArgument("plan: weight '{}' is empty", weight.name);
   }
+  TRIREME_RETURN_IF_ERROR(CheckCache(plan));
   std::vector<bool> written(plan.buffers.size(), false);
   for (size_t i = 0; i < plan.launches.size(); ++i) {
     const Launch& launch = plan.launches[i];
@@ -43,6 +222,7 @@ Status ValidatePlan(const Plan& plan) {
     TRIREME_RETURN_IF_ERROR(CheckIndices(launch.outputs, plan.buffers.size(), launch, "buffer"));
     TRIREME_RETURN_IF_ERROR(CheckIndices(launch.weights, plan.weights.size(), launch, "weight"));
     TRIREME_RETURN_IF_ERROR(CheckIndices(launch.waits_on, i, launch, "launch"));
+    TRIREME_RETURN_IF_ERROR(LaunchChecker(plan, launch).Check());
     for (int input : launch.inputs) {
       if (!written[input]) {
         return InvalidArgument("plan: launch '{}' reads buffer {} before it is written",
@@ -62,10 +242,6 @@ Status ValidatePlan(const Plan& plan) {
   if (plan.buffers[plan.logits_buffer].width != plan.vocab_size) {
     return InvalidArgument("plan: the logits have width {}, the vocabulary {}",
                            plan.buffers[plan.logits_buffer].width, plan.vocab_size);
-  }
-  if (plan.num_layers <= 0 || plan.num_kv_heads <= 0 || plan.head_dim <= 0) {
-    return InvalidArgument("plan: {} layers of {} KV heads of {}", plan.num_layers,
-                           plan.num_kv_heads, plan.head_dim);
   }
   return OkStatus();
 }
