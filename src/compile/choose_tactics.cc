@@ -225,6 +225,16 @@ std::vector<plan::TacticChoice> BestGroup(const std::vector<LinearTactic>& tacti
   return best;
 }
 
+// `texts`: "a,b,c".
+bool HoldsOneOf(std::string_view texts, std::string_view name) {
+  for (size_t begin = 0; begin <= texts.size();) {
+    const size_t end = std::min(texts.find(',', begin), texts.size());
+    if (name.find(texts.substr(begin, end - begin)) != std::string_view::npos) return true;
+    begin = end + 1;
+  }
+  return false;
+}
+
 StatusOr<std::vector<plan::TacticChoice>> Choose(const LinearProblem& problem,
                                                  const TacticOptions& options,
                                                  kernels::CpuContext& context, TimingCache& cache) {
@@ -232,7 +242,7 @@ StatusOr<std::vector<plan::TacticChoice>> Choose(const LinearProblem& problem,
   if (!options.force.empty()) {
     tactics = kernels::AllLinearTactics(problem, HostCpuFeatures());
     std::erase_if(tactics, [&](const LinearTactic& tactic) {
-      return (tactic.layout + " " + tactic.kernel).find(options.force) == std::string::npos;
+      return !HoldsOneOf(options.force, tactic.layout + " " + tactic.kernel);
     });
   }
   if (tactics.empty()) {

@@ -14,7 +14,8 @@ namespace trireme::compile {
 
 struct TacticOptions {
   bool time = true;
-  std::string force;  // keep only tactics whose kernel or layout holds this text
+  // Keep only tactics whose kernel or layout holds this text, or one of several ("a,b").
+  std::string force;
 };
 
 // Fills `tactics` of each linear launch and layout and num_bytes of its weight. `progress` hears
