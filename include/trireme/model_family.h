@@ -73,6 +73,8 @@ struct TensorRule {
   // Applied to the tensor as float32 [rows, columns] before it is cut for the ranks: reorderings
   // and normalisations that only this family needs. Biases have one column.
   std::function<void(std::span<float> values, int64_t rows, int64_t columns)> edit;
+  // The edit treats every row by itself, so that large tensors are edited some rows at a time.
+  bool edits_rows_alone = false;
 };
 
 class ModelFamily {

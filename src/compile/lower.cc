@@ -5,31 +5,13 @@
 #include <map>
 
 #include "base/status.h"
+#include "formats/checkpoint_quant.h"
 #include "kernels/linear_problem.h"
 
 namespace trireme::compile {
 namespace {
 
 constexpr double kSyntheticStd = 0.02;
-
-bool IsExcluded(const std::vector<std::string>& modules, const std::string& name) {
-  for (std::string module : modules) {
-    while (module.ends_with('*')) module.pop_back();
-    if (module.starts_with('*')) module.erase(0, 1);
-    if (!module.empty() && name.find(module) != std::string::npos) return true;
-  }
-  return false;
-}
-
-std::string_view ScaleSuffix(const WeightQuant& quant) {
-  const bool per_channel = quant.kind != WeightQuant::Kind::kFloat8 && quant.group_size == 0;
-  return per_channel ? "per_channel_scale" : "weights_scaling_factor";
-}
-
-// "a.b.weight" -> "a.b.<suffix>"
-std::string Sibling(const std::string& weight_name, std::string_view suffix) {
-  return weight_name.substr(0, weight_name.rfind('.') + 1) + std::string(suffix);
-}
 
 class Lowering {
  public:
@@ -170,14 +152,13 @@ class Lowering {
     const LinearAttrs& attrs = std::get<LinearAttrs>(op.attrs);
     const size_t branches = attrs.gated ? 2 : 1;
     WeightSources sources;
-    TRIREME_ASSIGN_OR_RETURN(const WeightQuant quant,
-                             QuantOf(config_.quantization, network_.weights()[op.weights[0]].name));
+    TRIREME_ASSIGN_OR_RETURN(
+        const WeightQuant quant,
+        QuantOfWeight(config_.quantization, network_.weights()[op.weights[0]].name));
     for (size_t i = 0; i < branches; ++i) {
       const std::string& name = network_.weights()[op.weights[i]].name;
       sources.names.push_back(name);
-      if (quant.kind != WeightQuant::Kind::kNone) {
-        sources.scales.push_back(Sibling(name, ScaleSuffix(quant)));
-      }
+      if (quant.kind != WeightQuant::Kind::kNone) sources.scales.push_back(ScaleName(name, quant));
     }
     plan::Weight weight;
     weight.name = op.name + ".packed";
@@ -219,7 +200,7 @@ class Lowering {
     const auto add = [&](std::string_view suffix) {
       std::vector<std::string> names;
       for (size_t i = 0; i < branches; ++i) {
-        names.push_back(Sibling(network_.weights()[op.weights[i]].name, suffix));
+        names.push_back(SiblingName(network_.weights()[op.weights[i]].name, suffix));
       }
       launch.weights.push_back(
           AddPlainWeight(std::move(names), {static_cast<int64_t>(branches)}, DType::kFloat32));
@@ -256,28 +237,6 @@ class Lowering {
 };
 
 }  // namespace
-
-StatusOr<WeightQuant> QuantOf(const QuantizationConfig& config, const std::string& name) {
-  WeightQuant quant;
-  const std::string& algo = config.quant_algo;
-  if (algo.empty() || IsExcluded(config.exclude_modules, name)) return quant;
-  if (algo == "W8A16") {
-    quant.kind = WeightQuant::Kind::kInt8;
-  } else if (algo == "W4A16") {
-    quant.kind = WeightQuant::Kind::kInt4;
-  } else if (algo == "W4A16_AWQ" && !config.pre_quant_scale && !config.has_zero_point) {
-    quant.kind = WeightQuant::Kind::kInt4;
-    quant.group_size = config.group_size;
-  } else if (algo == "FP8") {
-    quant.kind = WeightQuant::Kind::kFloat8;
-  } else {
-    return Unimplemented(
-        "checkpoints of quant_algo {} are not built yet; known: FP8, W8A16, W4A16, "
-        "W4A16_AWQ without pre_quant_scale",
-        algo);
-  }
-  return quant;
-}
 
 StatusOr<Lowered> LowerNetwork(const Network& network, const ModelConfig& config,
                                const LowerOptions& options) {

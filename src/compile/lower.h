@@ -39,7 +39,4 @@ StatusOr<Lowered> LowerNetwork(const Network& network, const ModelConfig& config
 // The kernel problem of a linear launch.
 kernels::LinearProblem ProblemOf(const plan::Plan& plan, const plan::Launch& launch);
 
-// How the weight `name` ("...qkv.weight") is stored in a checkpoint of this quantization.
-StatusOr<WeightQuant> QuantOf(const QuantizationConfig& config, const std::string& name);
-
 }  // namespace trireme::compile

@@ -13,6 +13,7 @@
 #include "base/thread_pool.h"
 #include "convert/shard.h"
 #include "formats/checkpoint.h"
+#include "formats/checkpoint_quant.h"
 #include "formats/hf_config.h"
 #include "formats/hf_folder.h"
 #include "formats/safetensors.h"
@@ -26,6 +27,8 @@ namespace {
 
 constexpr int kMaxRanks = 1024;
 constexpr int kMaxWorkers = 256;
+// Of a tensor, converted before more of it is read: what a worker holds of one at a time.
+constexpr int64_t kValuesAtOnce = 4 << 20;
 
 Status CheckOptions(const ConvertOptions& options) {
   if (options.model_dir.empty()) return InvalidArgument("--model_dir is missing");
@@ -97,39 +100,13 @@ struct Job {
   std::string name;
 };
 
-bool IsQuantized(const ModelConfig& config, const TensorRule& rule) {
-  if (config.quantization.quant_algo.empty() || !rule.quantizable) return false;
-  for (const std::string& module : config.quantization.exclude_modules) {
-    if (rule.name.find(module) != std::string::npos) return false;
-  }
-  return true;
-}
-
-WeightQuant QuantOf(const ModelConfig& config) {
-  WeightQuant quant;
-  if (config.quantization.quant_algo == "FP8") {
-    quant.kind = WeightQuant::Kind::kFloat8;
-    return quant;
-  }
-  quant.kind = config.quantization.quant_algo == "W8A16" ? WeightQuant::Kind::kInt8
-                                                         : WeightQuant::Kind::kInt4;
-  if (config.quantization.quant_algo == "W4A16_AWQ")
-    quant.group_size = config.quantization.group_size;
-  return quant;
-}
-
-// "a.b.weight" -> "a.b."
-std::string Stem(const std::string& weight_name) {
-  return weight_name.substr(0, weight_name.rfind('.') + 1);
-}
-
-std::string ScaleName(const std::string& weight_name, const WeightQuant& quant) {
-  const bool per_channel = quant.kind != WeightQuant::Kind::kFloat8 && quant.group_size == 0;
-  return Stem(weight_name) + (per_channel ? "per_channel_scale" : "weights_scaling_factor");
+StatusOr<WeightQuant> QuantOf(const ModelConfig& config, const TensorRule& rule) {
+  if (!rule.quantizable) return WeightQuant{};
+  return QuantOfWeight(config.quantization, rule.name);
 }
 
 std::string InputScaleName(const std::string& weight_name) {
-  return Stem(weight_name) + "activation_scaling_factor";
+  return SiblingName(weight_name, "activation_scaling_factor");
 }
 
 std::string KvScaleName(int local_layer) {
@@ -266,7 +243,8 @@ class Converter {
       config.mapping.rank = job.rank;
       const StatusOr<Slice> slice = SliceOf(*job.rule, config, *whole);
       if (!slice.ok()) return slice.status().WithContext(job.rule->name);
-      AddEntries(job, slice->shape, entries[static_cast<size_t>(job.rank)]);
+      TRIREME_RETURN_IF_ERROR(
+          AddEntries(job, slice->shape, entries[static_cast<size_t>(job.rank)]));
     }
     for (auto& of_rank : entries) {
       for (int layer = 0; layer < NumKvScales(); ++layer) {
@@ -304,18 +282,18 @@ class Converter {
     }
   }
 
-  void AddEntries(const Job& job, const Shape& shape,
-                  std::vector<SafetensorsWriter::Entry>& entries) const {
-    if (!IsQuantized(config_, *job.rule)) {
+  Status AddEntries(const Job& job, const Shape& shape,
+                    std::vector<SafetensorsWriter::Entry>& entries) const {
+    TRIREME_ASSIGN_OR_RETURN(const WeightQuant quant, QuantOf(config_, *job.rule));
+    if (quant.kind == WeightQuant::Kind::kNone) {
       entries.push_back({job.name, dtype_, shape});
-      return;
+      return OkStatus();
     }
-    const WeightQuant quant = QuantOf(config_);
     if (quant.kind == WeightQuant::Kind::kFloat8) {
       entries.push_back({job.name, DType::kFloat8E4M3, shape});
       entries.push_back({ScaleName(job.name, quant), DType::kFloat32, Shape{1}});
       entries.push_back({InputScaleName(job.name), DType::kFloat32, Shape{1}});
-      return;
+      return OkStatus();
     }
     const bool int4 = quant.kind == WeightQuant::Kind::kInt4;
     entries.push_back({job.name, DType::kInt8, {shape[0], int4 ? shape[1] / 2 : shape[1]}});
@@ -323,6 +301,7 @@ class Converter {
         quant.group_size == 0 ? 1 : (shape[1] + quant.group_size - 1) / quant.group_size;
     entries.push_back({ScaleName(job.name, quant), dtype_,
                        quant.group_size == 0 ? Shape{shape[0]} : Shape{shape[0], groups}});
+    return OkStatus();
   }
 
   Status RunJob(const Job& job) {
@@ -334,32 +313,47 @@ class Converter {
     for (const std::string& name : *SourcesOf(*job.rule)) {
       TRIREME_ASSIGN_OR_RETURN(parts.emplace_back(), source_->Get(name));
     }
-    SafetensorsWriter& writer = *writers_[static_cast<size_t>(job.rank)];
-    const bool quantized = IsQuantized(config_, *job.rule);
-    // Quantization sees the published values, not their rounding to the checkpoint's dtype.
-    TRIREME_ASSIGN_OR_RETURN(HostTensor tensor, MakeSlice(*job.rule, parts, whole, slice,
-                                                          quantized ? DType::kFloat32 : dtype_));
-    if (quantized && QuantOf(config_).kind == WeightQuant::Kind::kFloat8) {
-      TRIREME_RETURN_IF_ERROR(WriteFloat8(job, tensor, writer));
-    } else if (quantized) {
-      const WeightQuant quant = QuantOf(config_);
-      TRIREME_ASSIGN_OR_RETURN(quantize::QuantizedWeight weight,
-                               quantize::QuantizeWeightOnly(tensor.view(), quant, dtype_));
-      TRIREME_RETURN_IF_ERROR(writer.Write(job.name, weight.values.bytes()));
-      TRIREME_RETURN_IF_ERROR(writer.Write(ScaleName(job.name, quant), weight.scales.bytes()));
-      Report(static_cast<int64_t>(weight.values.bytes().size() + weight.scales.bytes().size()));
-    } else {
-      TRIREME_RETURN_IF_ERROR(CheckFinite(tensor));
-      TRIREME_RETURN_IF_ERROR(writer.Write(job.name, tensor.bytes()));
-      Report(static_cast<int64_t>(tensor.bytes().size()));
+    TRIREME_ASSIGN_OR_RETURN(const WeightQuant quant, QuantOf(config_, *job.rule));
+    const bool quantized = quant.kind != WeightQuant::Kind::kNone;
+    const SliceMaker maker(*job.rule, parts, whole, slice);
+    const int64_t columns = slice.column_end - slice.column_begin;
+    // One FP8 scale serves the whole tensor, so all of it must be seen first.
+    const int64_t rows_at_once =
+        quant.kind == WeightQuant::Kind::kFloat8
+            ? std::max<int64_t>(1, maker.num_rows())
+            : std::max<int64_t>(1, kValuesAtOnce / std::max<int64_t>(1, columns));
+    for (int64_t row = 0; row < maker.num_rows(); row += rows_at_once) {
+      const int64_t end = std::min(row + rows_at_once, maker.num_rows());
+      // Quantization sees the published values, not their rounding to the checkpoint's dtype.
+      const HostTensor rows = maker.Rows(row, end, quantized ? DType::kFloat32 : dtype_);
+      TRIREME_RETURN_IF_ERROR(
+          WriteRows(job, rows, quant).WithContext(fmt::format("rows {} to {}", row, end)));
     }
     for (const std::string& name : *SourcesOf(*job.rule)) source_->Release(name);
     return OkStatus();
   }
 
+  Status WriteRows(const Job& job, const HostTensor& rows, const WeightQuant& quant) {
+    SafetensorsWriter& writer = *writers_[static_cast<size_t>(job.rank)];
+    if (quant.kind == WeightQuant::Kind::kNone) {
+      TRIREME_RETURN_IF_ERROR(CheckFinite(rows));
+      TRIREME_RETURN_IF_ERROR(writer.Append(job.name, rows.view().bytes()));
+      Report(rows.view().num_bytes());
+      return OkStatus();
+    }
+    if (quant.kind == WeightQuant::Kind::kFloat8) return WriteFloat8(job, rows, writer);
+    TRIREME_ASSIGN_OR_RETURN(const quantize::QuantizedWeight weight,
+                             quantize::QuantizeWeightOnly(rows.view(), quant, dtype_));
+    TRIREME_RETURN_IF_ERROR(writer.Append(job.name, weight.values.view().bytes()));
+    TRIREME_RETURN_IF_ERROR(
+        writer.Append(ScaleName(job.name, quant), weight.scales.view().bytes()));
+    Report(weight.values.view().num_bytes() + weight.scales.view().num_bytes());
+    return OkStatus();
+  }
+
   Status WriteFloat8(const Job& job, const HostTensor& tensor, SafetensorsWriter& writer) {
-    const std::string stem = Stem(job.rule->name);
-    const auto seen = options_.input_largest.find(stem.substr(0, stem.size() - 1));
+    const std::string layer = job.rule->name.substr(0, job.rule->name.rfind('.'));
+    const auto seen = options_.input_largest.find(layer);
     if (seen == options_.input_largest.end()) {
       return InvalidArgument("calibration has not seen the inputs of this layer");
     }
@@ -367,7 +361,7 @@ class Converter {
                              quantize::QuantizeFloat8(tensor.view()));
     const float input_scale = quantize::Float8Scale(seen->second);
     TRIREME_RETURN_IF_ERROR(writer.Write(job.name, weight.values.bytes()));
-    TRIREME_RETURN_IF_ERROR(writer.Write(ScaleName(job.name, QuantOf(config_)),
+    TRIREME_RETURN_IF_ERROR(writer.Write(ScaleName(job.name, {WeightQuant::Kind::kFloat8}),
                                          std::as_bytes(std::span(&weight.scale, 1))));
     TRIREME_RETURN_IF_ERROR(
         writer.Write(InputScaleName(job.name), std::as_bytes(std::span(&input_scale, 1))));

@@ -42,8 +42,8 @@ using ConvertProgressFn = std::function<void(const ConvertProgress&)>;
 // The checkpoint configuration the options make of the folder's config.json.
 StatusOr<ModelConfig> CheckpointConfigOf(const ConvertOptions& options);
 
-// Writes config.json, rank{r}.safetensors and the tokenizer's files. Memory: a few times the largest
-// tensor per worker. Errors name the tensor, file or option at fault.
+// Writes config.json, rank{r}.safetensors and the tokenizer's files. Memory: tens of megabytes per
+// worker, and a float32 copy of a tensor whose edit needs all its rows. Errors name the tensor, file or option at fault.
 Status Convert(const ConvertOptions& options, const ConvertProgressFn& progress);
 
 }  // namespace trireme::convert

@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <random>
 #include <string>
 #include <vector>
 
@@ -307,10 +308,76 @@ TEST(ShardTest, TransposeAndEdit) {
   }
   const StatusOr<Slice> slice = SliceOf(rule, config, {4, 3});
   ASSERT_TRUE(slice.ok());
-  StatusOr<HostTensor> result =
-      MakeSlice(rule, {first.view(), second.view()}, {4, 3}, *slice, DType::kFloat32);
-  ASSERT_TRUE(result.ok()) << result.status().ToString();
-  EXPECT_THAT(ToFloats(result->view()), ::testing::ElementsAre(-10, -12, -14, -11, -13, -15));
+  const std::vector<TensorView> parts = {first.view(), second.view()};
+  const SliceMaker maker(rule, parts, {4, 3}, *slice);
+  EXPECT_THAT(ToFloats(maker.Rows(0, maker.num_rows(), DType::kFloat32).view()),
+              ::testing::ElementsAre(-10, -12, -14, -11, -13, -15));
+}
+
+// However few rows are made at a time, they are those of the whole slice.
+TEST(ShardTest, RowsMadePartByPartAreThoseOfTheWhole) {
+  std::mt19937 random(4);
+  const auto draw = [&](int low, int high) {
+    return std::uniform_int_distribution<int>(low, high)(random);
+  };
+  for (int round = 0; round < 300; ++round) {
+    TensorRule rule{.name = "x", .transpose = draw(0, 1) == 0};
+    const bool edited = draw(0, 1) == 0;
+    if (edited) {
+      rule.edits_rows_alone = draw(0, 1) == 0;
+      rule.edit = [](std::span<float> values, int64_t rows, int64_t columns) {
+        for (int64_t r = 0; r < rows; ++r) {  // every row by its first value
+          const float first = values[static_cast<size_t>(r * columns)];
+          for (int64_t c = 0; c < columns; ++c)
+            values[static_cast<size_t>(r * columns + c)] += first;
+        }
+      };
+    }
+    const int64_t columns = draw(1, 7);
+    std::vector<HostTensor> tensors;
+    std::vector<float> stacked;
+    for (int part = draw(1, 3); part > 0; --part) {
+      const int64_t rows = draw(1, 6);
+      HostTensor& tensor = tensors.emplace_back(
+          DType::kFloat32, rule.transpose ? Shape{columns, rows} : Shape{rows, columns});
+      for (int64_t r = 0; r < rows; ++r) {
+        for (int64_t c = 0; c < columns; ++c) {
+          const auto value = static_cast<float>(stacked.size() + 1);
+          tensor.as<float>()[rule.transpose ? c * rows + r : r * columns + c] = value;
+          stacked.push_back(value);
+        }
+      }
+    }
+    const auto num_rows = static_cast<int64_t>(stacked.size()) / columns;
+    if (edited) rule.edit(stacked, num_rows, columns);
+    Slice slice;
+    slice.column_begin = draw(0, static_cast<int>(columns) - 1);
+    slice.column_end = draw(static_cast<int>(slice.column_begin) + 1, static_cast<int>(columns));
+    std::vector<float> want;
+    for (int range = draw(1, 3); range > 0; --range) {
+      const int64_t begin = draw(0, static_cast<int>(num_rows) - 1);
+      const int64_t end = begin + draw(1, static_cast<int>(num_rows - begin) + 2);
+      slice.rows.push_back({begin, end});
+      for (int64_t r = begin; r < end; ++r) {
+        for (int64_t c = slice.column_begin; c < slice.column_end; ++c) {
+          want.push_back(r < num_rows ? stacked[static_cast<size_t>(r * columns + c)] : 0.0f);
+        }
+      }
+    }
+    const int64_t width = slice.column_end - slice.column_begin;
+    slice.shape = {static_cast<int64_t>(want.size()) / width, width};
+    std::vector<TensorView> parts;
+    for (const HostTensor& tensor : tensors) parts.push_back(tensor.view());
+    const SliceMaker maker(rule, parts, {num_rows, columns}, slice);
+    std::vector<float> got;
+    for (int64_t row = 0; row < maker.num_rows();) {
+      const int64_t end = std::min(maker.num_rows(), row + draw(1, 5));
+      const std::vector<float> rows = ToFloats(maker.Rows(row, end, DType::kFloat32).view());
+      got.insert(got.end(), rows.begin(), rows.end());
+      row = end;
+    }
+    ASSERT_EQ(got, want) << "round " << round;
+  }
 }
 
 TEST_F(ConvertTest, ParallelEmbeddingByVocabularyOrWidth) {

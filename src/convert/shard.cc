@@ -71,45 +71,35 @@ TensorSplit SplitOf(const TensorRule& rule, const ModelConfig& config) {
   return config.embedding_sharding_dim == 0 ? TensorSplit::kVocabRows : TensorSplit::kColumns;
 }
 
-// Writes one part as float32 [rows, columns], after the rule's transposition.
-void PartToFloats(const TensorView& part, bool transpose, float* target) {
-  if (!transpose || part.shape.rank() != 2) {
-    ConvertFloats(part.dtype, part.data, DType::kFloat32, reinterpret_cast<std::byte*>(target),
-                  part.shape.num_elements());
-    return;
+int64_t Columns(const Shape& shape) { return shape.rank() == 2 ? shape[1] : 1; }
+
+// Rows [begin, end) of a part published as [in, out], columns [column, column + count).
+void ReadTransposed(const TensorView& part, RowRange rows, int64_t column, int64_t count,
+                    DType dtype, std::byte* to) {
+  const int64_t part_rows = part.shape[1];
+  const int64_t n = rows.end - rows.begin;
+  std::vector<float> values(static_cast<size_t>(n * count));
+  std::vector<float> line(static_cast<size_t>(n));
+  for (int64_t c = 0; c < count; ++c) {
+    const int64_t from = (column + c) * part_rows + rows.begin;
+    ConvertFloats(part.dtype, part.data + DTypeBytes(part.dtype, from), DType::kFloat32,
+                  reinterpret_cast<std::byte*>(line.data()), n);
+    for (int64_t r = 0; r < n; ++r) values[static_cast<size_t>(r * count + c)] = line[r];
   }
-  const int64_t rows = part.shape[1];
-  const int64_t columns = part.shape[0];
-  std::vector<float> published_row(static_cast<size_t>(rows));
-  for (int64_t c = 0; c < columns; ++c) {
-    ConvertFloats(part.dtype, part.data + DTypeBytes(part.dtype, c * rows), DType::kFloat32,
-                  reinterpret_cast<std::byte*>(published_row.data()), rows);
-    for (int64_t r = 0; r < rows; ++r) target[r * columns + c] = published_row[r];
-  }
+  ConvertFloats(DType::kFloat32, reinterpret_cast<const std::byte*>(values.data()), dtype, to,
+                n * count);
 }
 
-// Copies rows of the stacked parts, converting to `dtype`, without a whole copy of the stack.
-class StackReader {
- public:
-  StackReader(const std::vector<TensorView>& parts, int64_t columns)
-      : parts_(parts), columns_(columns) {}
-
-  void CopyRow(int64_t row, int64_t column, int64_t count, DType dtype, std::byte* to) const {
-    for (const TensorView& part : parts_) {
-      if (row >= part.shape[0]) {
-        row -= part.shape[0];
-        continue;
-      }
-      const std::byte* from = part.data + DTypeBytes(part.dtype, row * columns_ + column);
-      ConvertFloats(part.dtype, from, dtype, to, count);
-      return;
-    }
+// Columns [column, column + count) of rows [first_row, first_row + num_rows).
+void ReadColumns(const TensorView& rows, int64_t first_row, int64_t num_rows, int64_t column,
+                 int64_t count, DType dtype, std::byte* to) {
+  const int64_t columns = Columns(rows.shape);
+  for (int64_t row = first_row; row < first_row + num_rows; ++row) {
+    ConvertFloats(rows.dtype, rows.data + DTypeBytes(rows.dtype, row * columns + column), dtype, to,
+                  count);
+    to += DTypeBytes(dtype, count);
   }
-
- private:
-  const std::vector<TensorView>& parts_;
-  int64_t columns_;
-};
+}
 
 }  // namespace
 
@@ -183,37 +173,76 @@ StatusOr<Slice> SliceOf(const TensorRule& rule, const ModelConfig& config, const
   return slice;
 }
 
-StatusOr<HostTensor> MakeSlice(const TensorRule& rule, const std::vector<TensorView>& parts,
-                               const Shape& whole, const Slice& slice, DType dtype) {
-  const int64_t columns = whole.rank() == 2 ? whole[1] : 1;
-  // A transposed or edited tensor goes through one float32 copy; the others are read in place.
-  std::vector<float> edited;
-  std::vector<TensorView> stack = parts;
-  int64_t first_row = rule.part * whole[0];
-  if (rule.transpose || rule.edit) {
-    edited.resize(static_cast<size_t>(rule.num_parts * whole.num_elements()));
-    float* target = edited.data();
-    for (const TensorView& part : parts) {
-      PartToFloats(part, rule.transpose, target);
-      target += part.shape.num_elements();
-    }
-    const std::span<float> own = std::span(edited).subspan(
-        static_cast<size_t>(first_row * columns), static_cast<size_t>(whole.num_elements()));
-    if (rule.edit) rule.edit(own, whole[0], columns);
-    stack = {{DType::kFloat32, whole, reinterpret_cast<const std::byte*>(own.data())}};
-    first_row = 0;
-  }
-  HostTensor result(dtype, slice.shape);
+SliceMaker::SliceMaker(const TensorRule& rule, const std::vector<TensorView>& parts,
+                       const Shape& whole, const Slice& slice)
+    : rule_(rule), parts_(parts), whole_(whole), slice_(slice) {
+  if (!rule_.edit || rule_.edits_rows_alone) return;
+  edited_.resize(static_cast<size_t>(whole_.num_elements()));
+  ReadRows(0, whole_[0], 0, Columns(whole_), DType::kFloat32,
+           reinterpret_cast<std::byte*>(edited_.data()));
+  rule_.edit(edited_, whole_[0], Columns(whole_));
+}
+
+HostTensor SliceMaker::Rows(int64_t begin, int64_t end, DType dtype) const {
+  const int64_t count = slice_.column_end - slice_.column_begin;
+  Shape shape = slice_.shape;
+  shape[0] = end - begin;
+  HostTensor result(dtype, shape);
   std::byte* to = result.bytes().data();
-  const int64_t count = slice.column_end - slice.column_begin;
-  const StackReader reader(stack, columns);
-  for (const RowRange& range : slice.rows) {
-    for (int64_t row = range.begin; row < range.end; ++row) {
-      if (row < whole[0]) reader.CopyRow(first_row + row, slice.column_begin, count, dtype, to);
-      to += DTypeBytes(dtype, count);
+  int64_t first = 0;  // row of the slice that the range begins at
+  for (const RowRange& range : slice_.rows) {
+    const int64_t from = std::max(begin, first);
+    const int64_t until = std::min(end, first + range.end - range.begin);
+    if (from < until) {
+      // Rows past the tensor's end are padding and stay zero.
+      const int64_t row = range.begin + from - first;
+      const int64_t row_end = std::min(whole_[0], row + until - from);
+      if (row < row_end && rule_.edit) {
+        ReadEdited(row, row_end, dtype, to);
+      } else if (row < row_end) {
+        ReadRows(row, row_end, slice_.column_begin, count, dtype, to);
+      }
+      to += DTypeBytes(dtype, (until - from) * count);
     }
+    first += range.end - range.begin;
   }
   return result;
+}
+
+void SliceMaker::ReadRows(int64_t begin, int64_t end, int64_t column, int64_t count, DType dtype,
+                          std::byte* to) const {
+  int64_t first = -rule_.part * whole_[0];  // row of this tensor that the part begins at
+  for (const TensorView& part : parts_) {
+    const bool transposed = rule_.transpose && part.shape.rank() == 2;
+    const int64_t part_rows = part.shape[transposed ? 1 : 0];
+    const int64_t from = std::max(begin, first);
+    const int64_t until = std::min(end, first + part_rows);
+    if (from < until) {
+      if (transposed) {
+        ReadTransposed(part, {from - first, until - first}, column, count, dtype, to);
+      } else {
+        ReadColumns(part, from - first, until - from, column, count, dtype, to);
+      }
+      to += DTypeBytes(dtype, (until - from) * count);
+    }
+    first += part_rows;
+  }
+}
+
+void SliceMaker::ReadEdited(int64_t begin, int64_t end, DType dtype, std::byte* to) const {
+  const int64_t columns = Columns(whole_);
+  const float* values = edited_.data() + begin * columns;
+  std::vector<float> rows;
+  if (edited_.empty()) {
+    rows.resize(static_cast<size_t>((end - begin) * columns));
+    ReadRows(begin, end, 0, columns, DType::kFloat32, reinterpret_cast<std::byte*>(rows.data()));
+    rule_.edit(rows, end - begin, columns);
+    values = rows.data();
+  }
+  const TensorView view{DType::kFloat32, Shape{end - begin, columns},
+                        reinterpret_cast<const std::byte*>(values)};
+  ReadColumns(view, 0, end - begin, slice_.column_begin, slice_.column_end - slice_.column_begin,
+              dtype, to);
 }
 
 }  // namespace trireme::convert

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Named byte ranges of an output file, each written exactly once. Thread-safe. Internal to
+// Named byte ranges of an output file, each written exactly once, whole or part by part. Thread-safe. Internal to
 // formats/.
 #pragma once
 
@@ -22,18 +22,20 @@ class BlobWriter {
   struct Slot {
     uint64_t offset = 0;  // in the file
     uint64_t num_bytes = 0;
-    bool written = false;
+    uint64_t written = 0;  // bytes so far
   };
   using Slots = std::map<std::string, Slot, std::less<>>;
 
   BlobWriter(std::unique_ptr<OutputFile> file, Slots slots);
 
   Status Write(std::string_view name, std::span<const std::byte> bytes);
+  // The next part of a blob; its parts come one after the other.
+  Status Append(std::string_view name, std::span<const std::byte> bytes);
   Status Finish();
 
  private:
-  // Marks the blob as written and returns where its bytes go.
-  StatusOr<uint64_t> Claim(std::string_view name, size_t num_bytes) EXCLUDES(mutex_);
+  // Counts the bytes as written and returns where they go. `whole`: they must be all of the blob.
+  StatusOr<uint64_t> Claim(std::string_view name, size_t num_bytes, bool whole) EXCLUDES(mutex_);
 
   const std::unique_ptr<OutputFile> file_;
   Mutex mutex_;

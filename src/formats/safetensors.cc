@@ -33,6 +33,9 @@ class Writer final : public SafetensorsWriter {
   Status Write(std::string_view name, std::span<const std::byte> bytes) override {
     return blobs_.Write(name, bytes);
   }
+  Status Append(std::string_view name, std::span<const std::byte> bytes) override {
+    return blobs_.Append(name, bytes);
+  }
   Status Finish() override { return blobs_.Finish(); }
 
  private:

@@ -43,6 +43,8 @@ class SafetensorsWriter {
 
   // All bytes of one tensor, once. Thread-safe.
   virtual Status Write(std::string_view name, std::span<const std::byte> bytes) = 0;
+  // The next bytes of one tensor, for those made part by part.
+  virtual Status Append(std::string_view name, std::span<const std::byte> bytes) = 0;
   // An error names a tensor that was not written.
   virtual Status Finish() = 0;
 };
