@@ -16,6 +16,7 @@
 
 #include "base/log.h"
 #include "convert/convert.h"
+#include "executor/load_testing.h"
 #include "trireme/builder.h"
 #include "trireme/executor.h"
 #include "trireme/generator.h"
@@ -119,14 +120,29 @@ void ExpectSame(const std::vector<Response>& expected, const std::vector<Respons
   }
 }
 
+// Tokens that must be computed once: each position but that of the last sampled token, which is the
+// end id that is not emitted, or the last emitted one.
+int64_t TokensToCompute(const std::vector<Request>& requests,
+                        const std::vector<Response>& responses) {
+  int64_t total = 0;
+  for (size_t i = 0; i < requests.size(); ++i) {
+    const bool ended = responses[i].finish_reason == FinishReason::kEndId;
+    total += static_cast<int64_t>(requests[i].prompt.size() + responses[i].tokens.size()) +
+             (ended ? 1 : 0) - 1;
+  }
+  return total;
+}
+
 struct BatchRun {
   std::vector<Response> responses;
   ExecutorTotals totals;
   KvCacheStats cache;
+  int64_t computed_tokens = 0;
 };
 
 BatchRun RunTogether(const std::string& engine, const std::vector<Request>& requests,
-                     const ExecutorConfig& config) {
+                     ExecutorConfig config) {
+  config.iter_stats_max_iterations = 1'000'000;
   auto executor = Executor::Create(engine, config).value();
   std::vector<StatusOr<RequestId>> ids;
   for (const Request& request : requests) ids.push_back(executor->Enqueue(request));
@@ -134,6 +150,10 @@ BatchRun RunTogether(const std::string& engine, const std::vector<Request>& requ
   for (const auto& id : ids) run.responses.push_back(Wait(*executor, id));
   run.totals = executor->Totals();
   run.cache = executor->KvCache();
+  executor->Shutdown();
+  for (const IterationStats& stats : executor->LatestIterationStats()) {
+    run.computed_tokens += stats.num_ctx_tokens + stats.num_gen_tokens;
+  }
   return run;
 }
 
@@ -167,6 +187,7 @@ TEST(EngineEquality, SixtyFourMixedRequestsGiveTheSameBits) {
     BatchRun run = RunTogether(engine, requests, config);
     ExpectSame(alone, run.responses);
     EXPECT_EQ(run.cache.used_num_blocks, 0);
+    EXPECT_EQ(run.computed_tokens, TokensToCompute(requests, alone) + run.totals.recomputed_tokens);
     return run;
   };
   together("batched", {.num_threads = 1});
@@ -199,6 +220,25 @@ TEST(EngineEquality, SixtyFourMixedRequestsGiveTheSameBits) {
   }
   ExpectSame(alone, second);
   EXPECT_GT(executor->KvCache().reused_blocks, 50);
+}
+
+// Under every policy, with few enough blocks that sequences wait and pause.
+TEST(EngineLoad, TwoThousandRequestsWithCancellationsLeaveNothing) {
+  SetLogLevel("warning").ok();
+  const Folder folder("load");
+  BuildRandomEngine(folder);
+  if (HasFatalFailure()) return;
+  const int threads_before = executor::NumThreads();
+  for (const auto policy : {CapacityPolicy::kMaxUtilization, CapacityPolicy::kGuaranteedNoEvict}) {
+    auto executor = Executor::Create(folder / "engine",
+                                     {.capacity_policy = policy,
+                                      .kv_cache = {.enable_block_reuse = true, .max_tokens = 256},
+                                      .num_threads = 2})
+                        .value();
+    executor::ExpectNothingLeftBehind(*executor, kVocabSize);
+    if (policy == CapacityPolicy::kMaxUtilization) EXPECT_GT(executor->Totals().pauses, 0);
+  }
+  EXPECT_EQ(executor::NumThreads(), threads_before);
 }
 
 // The demo model as float32, which is the arithmetic of its golden tokens.

@@ -11,6 +11,7 @@
 
 #include "base/log.h"
 #include "convert/convert.h"
+#include "executor/load_testing.h"
 #include "server/server.h"
 #include "server/testing/http_client.h"
 #include "trireme/builder.h"
@@ -218,6 +219,42 @@ TEST_F(ServeTest, ManyStreamsAndVanishingClients) {
   for (std::thread& client : clients) client.join();
   EXPECT_EQ(finished.load(), 16);
   ExpectRest();
+}
+
+TEST_F(ServeTest, ManyOpenStreamsAddNoThread) {
+  Generate(R"({"text_input": "a", "max_tokens": 2})");  // whatever starts late has started
+  ExpectRest();
+  const int64_t completed = executor_->Totals().requests_completed;
+  const int64_t accepted = executor_->Totals().requests_accepted;
+  const int threads = executor::NumThreads();
+  constexpr int kStreams = 256;
+  const std::string body =
+      R"({"text_input": "Story", "max_tokens": 400, "stream": true, "end_id": -1})";
+  std::vector<std::unique_ptr<Client>> clients;
+  for (int i = 0; i < kStreams; ++i) {
+    clients.push_back(std::make_unique<Client>(port()));
+    ASSERT_TRUE(clients.back()->connected());
+    clients.back()->Send(
+        fmt::format("POST /v2/models/ensemble/generate_stream HTTP/1.1\r\nHost: x\r\n"
+                    "Content-Length: {}\r\n\r\n{}",
+                    body.size(), body));
+  }
+  for (int i = 0; i < 6000 && executor_->Totals().requests_accepted < accepted + kStreams; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  EXPECT_EQ(executor::NumThreads(), threads);
+  // All were open at once: none had ended when the threads were counted.
+  EXPECT_EQ(executor_->Totals().requests_accepted, accepted + kStreams);
+  EXPECT_EQ(executor_->Totals().requests_completed, completed);
+  // Most clients go; the others are served to the end.
+  clients.resize(16);
+  for (const auto& client : clients) {
+    const std::string text = client->Receive(
+        [](const std::string& t) { return t.find("\r\n0\r\n\r\n") != std::string::npos; });
+    EXPECT_NE(text.find("\r\n0\r\n\r\n"), std::string::npos);
+  }
+  ExpectRest();
+  EXPECT_EQ(executor::NumThreads(), threads);
 }
 
 TEST_F(ServeTest, MetricsMoveAndComeToRest) {

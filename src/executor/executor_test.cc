@@ -4,14 +4,11 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <malloc.h>
 
 #include <atomic>
-#include <filesystem>
 #include <future>
 #include <map>
 #include <memory>
-#include <random>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -20,6 +17,7 @@
 #include "base/mutex.h"
 #include "executor/executor_impl.h"
 #include "executor/fake_session.h"
+#include "executor/load_testing.h"
 
 namespace trireme::executor {
 namespace {
@@ -46,15 +44,6 @@ std::vector<Response> AwaitAll(Executor& executor, RequestId id) {
     for (Response& response : responses) all.push_back(std::move(response));
   }
   return all;
-}
-
-int NumThreads() {
-  int count = 0;
-  for ([[maybe_unused]] const auto& entry :
-       std::filesystem::directory_iterator("/proc/self/task")) {
-    ++count;
-  }
-  return count;
 }
 
 TEST(Executor, AnswersARequestOnce) {
@@ -228,30 +217,6 @@ TEST(Executor, KeepsTheLatestIterationsOnly) {
   EXPECT_EQ(stats[0].iter + 2, stats[2].iter);
 }
 
-// Clients on several threads, each request with a callback; a third is cancelled somewhere.
-void RunClients(Executor& executor, int num_requests, uint64_t seed, std::atomic<int>& finals) {
-  std::vector<std::thread> clients;
-  for (int client = 0; client < 4; ++client) {
-    clients.emplace_back([&, client] {
-      std::mt19937_64 rng(seed + client);
-      std::vector<RequestId> open;
-      for (int i = 0; i < num_requests / 4; ++i) {
-        Request request{.prompt = std::vector<TokenId>(1 + rng() % 40, rng() % 61),
-                        .max_tokens = 1 + static_cast<int>(rng() % 30)};
-        request.streaming = rng() % 2 == 0;
-        auto id = executor.Enqueue(std::move(request), [&finals](Response&& response) {
-          EXPECT_TRUE(response.error.ok());
-          finals += response.is_final;
-        });
-        ASSERT_TRUE(id.ok());
-        open.push_back(*id);
-        if (rng() % 3 == 0) executor.Cancel(open[rng() % open.size()]);
-      }
-    });
-  }
-  for (std::thread& client : clients) client.join();
-}
-
 TEST(Executor, TwoThousandRequestsWithCancellationsLeaveNothing) {
   const int threads_before = NumThreads();
   for (const int steps : {1, 2}) {
@@ -259,20 +224,7 @@ TEST(Executor, TwoThousandRequestsWithCancellationsLeaveNothing) {
                                  {.capacity_policy = CapacityPolicy::kMaxUtilization,
                                   .kv_cache = {.enable_block_reuse = true}},
                                  steps);
-    size_t bytes_after_warm_up = 0;
-    std::atomic<int> finals = 0;
-    for (int round = 0; round < 4; ++round) {
-      RunClients(*executor, 500, 100 * round, finals);
-      while (finals < 500 * (round + 1)) std::this_thread::sleep_for(milliseconds(1));
-      executor->LatestIterationStats();
-      if (round == 0) bytes_after_warm_up = mallinfo2().uordblks;
-    }
-    EXPECT_EQ(executor->Totals().requests_completed, 2'000);
-    EXPECT_EQ(executor->KvCache().used_num_blocks, 0);
-    // Sanitizers replace malloc and report nothing here.
-    EXPECT_LE(mallinfo2().uordblks, bytes_after_warm_up + 64 * 1024);
-    executor.reset();
-    EXPECT_EQ(finals, 2'000);
+    ExpectNothingLeftBehind(*executor, FakeSessionOptions{}.vocab_size);
   }
   EXPECT_EQ(NumThreads(), threads_before);
 }
