@@ -295,6 +295,9 @@ void AppendExtras(const ModelConfig& config, ordered_json& root) {
     append_text(it->first, it->second);
   }
   for (const auto& [key, text] : config.extra) append_text(key, text);
+  // The reference asks its plugins by this key; every kernel here reads the weights in place.
+  if (config.architecture == "QWenForCausalLM")
+    append_text("disable_weight_only_quant_plugin", "false");
   if (config.attn_bias != ImpliedAttnBias(config)) root["attn_bias"] = config.attn_bias;
   if (config.dense_bias) root["dense_bias"] = true;
   if (config.mlp_bias) root["mlp_bias"] = true;
