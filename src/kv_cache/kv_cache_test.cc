@@ -165,7 +165,8 @@ class RandomOperations {
 
   void Run(int num_operations) {
     for (int i = 0; i < num_operations; ++i) {
-      Operate();
+      while (!Operate()) {  // what cannot be done now is no operation
+      }
       cache_.CheckInvariants();
       ASSERT_FALSE(::testing::Test::HasFailure()) << "operation " << i;
     }
@@ -189,23 +190,23 @@ class RandomOperations {
 
   int Below(int n) { return static_cast<int>(rng_() % n); }
 
-  void Operate() {
-    switch (Below(10)) {
-      case 0:
-      case 1: Begin(); break;
-      case 2:
-      case 3:
-      case 4:
-      case 5: Extend(); break;
-      case 6: Remember(); break;
-      case 7: End(); break;
-      case 8: BeginStep(); break;
-      default: EndStep(); break;
-    }
+  // Whether the operation that was drawn could be done.
+  bool Operate() {
+    const int drawn = Below(10);
+    const bool begins = drawn <= 1 && sequences_.size() < 6;
+    const bool has_sequence = drawn >= 2 && drawn <= 7 && !sequences_.empty();
+    const bool begins_step = drawn == 8 && steps_.size() < 2;
+    const bool ends_step = drawn == 9 && !steps_.empty();
+    if (begins) Begin();
+    if (has_sequence && drawn <= 5) Extend();
+    if (has_sequence && drawn == 6) Remember();
+    if (has_sequence && drawn == 7) End();
+    if (begins_step) BeginStep();
+    if (ends_step) EndStep();
+    return begins || has_sequence || begins_step || ends_step;
   }
 
   void Begin() {
-    if (sequences_.size() >= 6) return;
     auto sequence = std::make_unique<Sequence>();
     sequence->serial = ++num_begun_;
     sequence->key.salt = Below(2);
@@ -224,7 +225,6 @@ class RandomOperations {
   }
 
   void Extend() {
-    if (sequences_.empty()) return;
     Sequence& sequence = *sequences_[Below(static_cast<int>(sequences_.size()))];
     const int available = cache_.num_available_blocks();
     if (!cache_.Grow(sequence.table, static_cast<int>(sequence.tokens.size()) + 1)) {
@@ -264,14 +264,12 @@ class RandomOperations {
   }
 
   void Remember() {
-    if (sequences_.empty()) return;
     Sequence& sequence = *sequences_[Below(static_cast<int>(sequences_.size()))];
     cache_.Remember(sequence.key, sequence.tokens, sequence.table, Below(3) * 0.5f);
     ExpectContents(sequence);
   }
 
   void End() {
-    if (sequences_.empty()) return;
     const int index = Below(static_cast<int>(sequences_.size()));
     const int available = cache_.num_available_blocks();
     const int freed = cache_.BlocksFreedBy(sequences_[index]->table);
@@ -281,7 +279,6 @@ class RandomOperations {
   }
 
   void BeginStep() {
-    if (steps_.size() >= 2) return;
     std::map<BlockId, int64_t> named;
     for (const auto& sequence : sequences_) {
       for (const auto& block : sequence->table.blocks()) named[block.id()] = sequence->serial;
@@ -291,7 +288,6 @@ class RandomOperations {
   }
 
   void EndStep() {
-    if (steps_.empty()) return;
     steps_.pop_front();
     cache_.EndStep();
   }

@@ -164,6 +164,7 @@ class ToyLoop {
   }
 
   void Step() {
+    if (running_.empty() && waiting_.empty()) return;
     ++operations;
     std::vector<RunningNeed> running;
     std::vector<WaitingNeed> waiting;
