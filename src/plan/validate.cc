@@ -41,7 +41,7 @@ Operands OperandsOf(const Launch& launch) {
     case OpKind::kLayerNorm: return {1, 2};
     case OpKind::kLinear: {
       const LinearAttrs& attrs = std::get<LinearAttrs>(launch.attrs);
-      return {attrs.has_residual ? 2u : 1u, attrs.has_bias ? 2u : 1u};
+      return {attrs.has_residual ? 2u : 1u, 1u + attrs.has_bias + attrs.has_norm};
     }
     case OpKind::kGatedActivation:
     case OpKind::kAdd:
@@ -104,12 +104,20 @@ class LaunchChecker {
     return OkStatus();
   }
 
-  Status CheckFloatWeights(const Shape& shape) const {
+  // Scales and biases: float32 on the CPU, of the engine's dtype elsewhere.
+  Status CheckVector(size_t i, int64_t size) const {
+    const DType want = plan_.device == "cpu" ? DType::kFloat32 : plan_.dtype;
+    const Weight& weight = plan_.weights[launch_.weights[i]];
+    if (weight.dtype != want) {
+      return Misfit(fmt::format("weight '{}' is {}, it must be {}", weight.name,
+                                DTypeName(weight.dtype), DTypeName(want)));
+    }
+    return CheckPlainWeight(i, {size});
+  }
+
+  Status CheckVectors(int64_t size) const {
     for (size_t i = 0; i < launch_.weights.size(); ++i) {
-      if (plan_.weights[launch_.weights[i]].dtype != DType::kFloat32) {
-        return Misfit("its weights must be float32");
-      }
-      TRIREME_RETURN_IF_ERROR(CheckPlainWeight(i, shape));
+      TRIREME_RETURN_IF_ERROR(CheckVector(i, size));
     }
     return OkStatus();
   }
@@ -118,7 +126,7 @@ class LaunchChecker {
     for (int input : launch_.inputs) {
       if (width(input) != out_width()) return Misfit("inputs and output differ in width");
     }
-    return CheckFloatWeights({out_width()});
+    return CheckVectors(out_width());
   }
 
   Status CheckTable() const {
@@ -137,7 +145,7 @@ class LaunchChecker {
         int64_t{attrs.first_head} + attrs.num_heads > out_width() / attrs.head_dim) {
       return Misfit("its heads lie outside the input");
     }
-    return CheckFloatWeights({attrs.head_dim});
+    return CheckVectors(attrs.head_dim);
   }
 
   Status CheckLinear() const {
@@ -151,11 +159,9 @@ class LaunchChecker {
     if (!(weight.shape == Shape{attrs.out_features, attrs.in_features})) {
       return Misfit("its weight has shape " + weight.shape.ToString());
     }
-    if (!attrs.has_bias) return OkStatus();
-    if (plan_.weights[launch_.weights[1]].dtype != DType::kFloat32) {
-      return Misfit("its bias must be float32");
-    }
-    return CheckPlainWeight(1, {attrs.out_features});
+    if (attrs.has_bias) TRIREME_RETURN_IF_ERROR(CheckVector(1, attrs.out_features));
+    if (!attrs.has_norm) return OkStatus();
+    return CheckVector(launch_.weights.size() - 1, attrs.in_features);
   }
 
   Status CheckAttention() const {
@@ -176,11 +182,14 @@ class LaunchChecker {
     }
     const int64_t q = int64_t{spec.num_heads} * spec.head_dim;
     const int64_t qkv = q + int64_t{2} * spec.num_kv_heads * spec.head_dim;
-    const bool reads_qkv = launch_.kind != OpKind::kPagedAttention;
-    if (width(launch_.inputs[0]) != (reads_qkv ? qkv : q) || out_width() != q) {
-      return Misfit("its heads do not fit the widths of its input and output");
-    }
-    return OkStatus();
+    // Where q is rotated in place, [q | k | v] stands for it.
+    const auto holds_q = [&](int64_t width) {
+      return width == q || (plan_.device != "cpu" && width == qkv);
+    };
+    const bool fits = launch_.kind == OpKind::kPagedAttention
+                          ? holds_q(width(launch_.inputs[0])) && out_width() == q
+                          : width(launch_.inputs[0]) == qkv && holds_q(out_width());
+    return fits ? OkStatus() : Misfit("its heads do not fit the widths of its input and output");
   }
 
   const Plan& plan_;

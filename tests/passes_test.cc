@@ -8,7 +8,7 @@
 #include <algorithm>
 #include <random>
 
-#include "graph/network_reference.h"
+#include "network_reference.h"
 
 namespace trireme::graph {
 namespace {
@@ -145,7 +145,7 @@ int Rewritten(const Network& before, const Network& after) {
     return std::count_if(network.ops().begin(), network.ops().end(), [](const NetworkOp& op) {
       if (op.kind != OpKind::kLinear) return op.kind == OpKind::kPagedAttention;
       const LinearAttrs& attrs = std::get<LinearAttrs>(op.attrs);
-      return attrs.gated || attrs.has_residual;
+      return attrs.gated || attrs.has_residual || attrs.has_norm;
     });
   };
   return static_cast<int>(gated(after) - gated(before)) +
@@ -180,13 +180,23 @@ void RunAllPasses(Network& network) {
   for (const Pass& pass : AllPasses()) pass.run(network);
 }
 
-std::vector<Pass> PassesAndAll() {
-  std::vector<Pass> passes(AllPasses().begin(), AllPasses().end());
+void RunCudaPasses(Network& network) {
+  for (const Pass& pass : CudaPasses()) pass.run(network);
+}
+
+std::vector<Pass> EachPassAndAll() {
+  std::vector<Pass> passes(CudaPasses().begin(), CudaPasses().end());
+  for (const Pass& pass : AllPasses()) {
+    const bool known = std::any_of(passes.begin(), passes.end(),
+                                   [&](const Pass& other) { return other.name == pass.name; });
+    if (!known) passes.push_back(pass);
+  }
   passes.push_back({"all_in_order", RunAllPasses});
+  passes.push_back({"all_for_cuda", RunCudaPasses});
   return passes;
 }
 
-INSTANTIATE_TEST_SUITE_P(All, RandomNetworkTest, testing::ValuesIn(PassesAndAll()),
+INSTANTIATE_TEST_SUITE_P(All, RandomNetworkTest, testing::ValuesIn(EachPassAndAll()),
                          [](const auto& info) { return std::string(info.param.name); });
 
 }  // namespace

@@ -215,7 +215,7 @@ class NetworkReference {
     const LinearAttrs& attrs = std::get<LinearAttrs>(op.attrs);
     const size_t branches = attrs.gated ? 2 : 1;
     std::vector<float> weight, bias;
-    for (size_t i = 0; i < op.weights.size(); ++i) {
+    for (size_t i = 0; i < op.weights.size() - (attrs.has_norm ? 1 : 0); ++i) {
       std::vector<float>& to = i < branches ? weight : bias;
       to.insert(to.end(), Weight(op, i).begin(), Weight(op, i).end());
     }
@@ -226,6 +226,20 @@ class NetworkReference {
                                  .y = y,
                                  .y_stride = Width(op.outputs[0]),
                                  .num_tokens = Rows(op.outputs[0])};
+    std::vector<float> normed;
+    if (attrs.has_norm) {
+      normed.resize(static_cast<size_t>(params.num_tokens * params.x_stride));
+      kernels::RmsNormReference({.x = params.x,
+                                 .x_stride = params.x_stride,
+                                 .gamma = Weight(op, op.weights.size() - 1).data(),
+                                 .gamma_plus_one = attrs.norm.gamma_offset,
+                                 .epsilon = static_cast<float>(attrs.norm.epsilon),
+                                 .y = normed.data(),
+                                 .y_stride = params.x_stride,
+                                 .num_tokens = params.num_tokens,
+                                 .size = params.x_stride});
+      params.x = normed.data();
+    }
     if (attrs.has_residual) {
       params.residual = In(op, op.inputs.size() - 1);
       params.residual_stride = Width(op.inputs.back());
