@@ -101,8 +101,8 @@ TEST(ConvertMemoryTest, StaysUnderTheLargestTensor) {
   RegisterModelFamily(std::make_unique<LargeFamily>());
   const fs::path folder = fs::temp_directory_path() / fmt::format("trireme_memory_{}", ::getpid());
   WriteModel(folder / "hf");
+  const int64_t before = AnonymousBytes();
   for (const char* precision : {"", "int8", "int4"}) {
-    const int64_t before = AnonymousBytes();
     std::atomic<int64_t> most = 0;
     std::atomic<bool> done = false;
     std::thread sampler([&] {
