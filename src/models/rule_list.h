@@ -25,6 +25,7 @@ struct RuleOptions {
   int part = 0;            // number `part` of `num_parts` tensors published as one
   int num_parts = 1;
   std::function<void(std::span<float>, int64_t, int64_t)> edit;
+  bool edits_rows_alone = false;
 };
 
 class RuleList {
