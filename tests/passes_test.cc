@@ -156,7 +156,7 @@ class RandomNetworkTest : public testing::TestWithParam<Pass> {};
 
 TEST_P(RandomNetworkTest, PassKeepsTheMeaning) {
   int rewritten = 0;
-  for (uint64_t seed = 0; seed < 300; ++seed) {
+  for (uint64_t seed = 0; seed < 500; ++seed) {
     SCOPED_TRACE(seed);
     RandomNetwork random(seed);
     const Network before = random.network();

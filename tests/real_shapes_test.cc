@@ -279,7 +279,10 @@ class RealShapesTest : public testing::TestWithParam<std::tuple<Heads, Precision
 TEST_P(RealShapesTest, LogitsAgreeWithTheReferenceKernels) {
   SetLogLevel("warning").ok();
   const auto& [heads, precision] = GetParam();
-  const std::vector<int> lengths = {1, 63, 64, 65, 1000, 5000};
+  std::vector<int> lengths = {1, 63, 64, 65, 1000};
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+  lengths.push_back(5000);  // the reference takes minutes under a sanitizer
+#endif
   const std::string engine = ModelOf(heads).Engine(precision);
   ASSERT_FALSE(engine.empty());
   const std::vector<float> reference = RunSteps(engine, lengths, {.reference_backend = true});
@@ -349,7 +352,7 @@ Sampled RunEveryOp(const std::string& engine, const engine::SessionOptions& opti
   for (int slot = 0; slot < 3; ++slot) {
     steps.Prefill(slot, tokens(lengths[slot]), kChunk, result.logits);
   }
-  const SamplingParams ways[] = {{}, {.top_k = 5, .seed = 1}, {.top_p = 0.99f, .seed = 2}};
+  const SamplingParams ways[] = {{}, {.top_k = 5, .seed = 1}, {.top_p = 1.0f, .seed = 2}};
   for (int slot = 0; slot < 3; ++slot) {
     steps.session().ResetSlot(slot, {.sampling = ways[slot], .max_tokens = 9});
   }
