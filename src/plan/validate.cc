@@ -30,9 +30,11 @@ Status CheckLifetime(const Plan& plan, int buffer, int launch) {
 struct Operands {
   size_t inputs = 1;
   size_t weights = 0;
+  size_t scales = 0;  // more weights, of FP8 values; synthetic weights may go without
 };
 
-Operands OperandsOf(const Launch& launch) {
+Operands OperandsOf(const Plan& plan, const Launch& launch) {
+  const bool on_cpu = plan.device == "cpu";
   switch (launch.kind) {
     case OpKind::kEmbedding: return {0, 1};
     case OpKind::kPositionEmbedding:
@@ -41,13 +43,16 @@ Operands OperandsOf(const Launch& launch) {
     case OpKind::kLayerNorm: return {1, 2};
     case OpKind::kLinear: {
       const LinearAttrs& attrs = std::get<LinearAttrs>(launch.attrs);
-      return {attrs.has_residual ? 2u : 1u, 1u + attrs.has_bias + attrs.has_norm};
+      const bool float8 = !launch.weights.empty() &&
+                          plan.weights[launch.weights[0]].quant.kind == WeightQuant::Kind::kFloat8;
+      return {attrs.has_residual ? 2u : 1u, 1u + attrs.has_bias + attrs.has_norm,
+              float8 ? (on_cpu ? 1u : 2u) : 0u};
     }
     case OpKind::kGatedActivation:
     case OpKind::kAdd:
     case OpKind::kMul: return {2, 0};
+    case OpKind::kRopeKvWrite: return {1, 0, on_cpu ? 0u : 1u};
     case OpKind::kAttention:
-    case OpKind::kRopeKvWrite:
     case OpKind::kPagedAttention:
     case OpKind::kActivation:
     case OpKind::kScale:
@@ -65,12 +70,13 @@ class LaunchChecker {
   LaunchChecker(const Plan& plan, const Launch& launch) : plan_(plan), launch_(launch) {}
 
   Status Check() const {
-    const Operands want = OperandsOf(launch_);
-    if (launch_.inputs.size() != want.inputs || launch_.weights.size() != want.weights ||
-        launch_.outputs.size() != 1) {
+    const Operands want = OperandsOf(plan_, launch_);
+    const size_t weights = launch_.weights.size();
+    if (launch_.inputs.size() != want.inputs || launch_.outputs.size() != 1 ||
+        (weights != want.weights && weights != want.weights + want.scales)) {
       return InvalidArgument("plan: launch '{}' ({}) has {} inputs, {} outputs and {} weights",
                              launch_.name, OpKindName(launch_.kind), launch_.inputs.size(),
-                             launch_.outputs.size(), launch_.weights.size());
+                             launch_.outputs.size(), weights);
     }
     switch (launch_.kind) {
       case OpKind::kEmbedding:
@@ -160,8 +166,13 @@ class LaunchChecker {
       return Misfit("its weight has shape " + weight.shape.ToString());
     }
     if (attrs.has_bias) TRIREME_RETURN_IF_ERROR(CheckVector(1, attrs.out_features));
-    if (!attrs.has_norm) return OkStatus();
-    return CheckVector(launch_.weights.size() - 1, attrs.in_features);
+    if (attrs.has_norm) {
+      TRIREME_RETURN_IF_ERROR(CheckVector(attrs.has_bias ? 2 : 1, attrs.in_features));
+    }
+    for (size_t i = 1u + attrs.has_bias + attrs.has_norm; i < launch_.weights.size(); ++i) {
+      TRIREME_RETURN_IF_ERROR(CheckPlainWeight(i, {attrs.gated ? 2 : 1}));  // FP8 scales
+    }
+    return OkStatus();
   }
 
   Status CheckAttention() const {
