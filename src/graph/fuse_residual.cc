@@ -5,8 +5,9 @@
 #include "graph/use_counts.h"
 
 namespace trireme::graph {
+namespace {
 
-void FuseResidual(Network& network) {
+void Fuse(Network& network, bool with_bias) {
   const std::vector<int> makers = Makers(network);
   const std::vector<int> uses = UseCounts(network);
   std::vector<NetworkOp> ops = network.ops();
@@ -22,7 +23,7 @@ void FuseResidual(Network& network) {
       const NetworkOp& linear = network.ops()[maker];
       if (linear.kind != OpKind::kLinear) continue;
       LinearAttrs attrs = std::get<LinearAttrs>(linear.attrs);
-      if (attrs.gated || attrs.has_residual) continue;
+      if (attrs.gated || attrs.has_residual || (attrs.has_bias && !with_bias)) continue;
       attrs.has_residual = true;
       fused[maker] = true;
       std::vector<int> inputs = linear.inputs;
@@ -33,5 +34,10 @@ void FuseResidual(Network& network) {
   }
   network.SetOps(std::move(ops));
 }
+
+}  // namespace
+
+void FuseResidual(Network& network) { Fuse(network, /*with_bias=*/true); }
+void FuseUnbiasedResidual(Network& network) { Fuse(network, /*with_bias=*/false); }
 
 }  // namespace trireme::graph

@@ -133,6 +133,14 @@ TEST(PassesTest, GatesWithABiasStayApartWhereTheyMust) {
   EXPECT_EQ(Count(net, OpKind::kGatedActivation), 0);
 }
 
+TEST(PassesTest, AResidualStaysBesideABiasWhereItMust) {
+  Network net = OneLayer();  // "out" has a bias, "proj" none
+  graph::FuseUnbiasedResidual(net);
+  graph::RemoveDeadOps(net);
+  ASSERT_TRUE(net.Validate().ok());
+  EXPECT_EQ(Count(net, OpKind::kAdd), 1);
+}
+
 TEST(PassesTest, ANormReadTwiceStays) {
   Network net;
   const Value x = net.Embedding({.name = "embed", .vocab_size = 50, .width = kWidth});

@@ -18,7 +18,7 @@ std::span<const Pass> AllPasses() {
 std::span<const Pass> CudaPasses() {
   static constexpr std::array<Pass, 5> kPasses = {{
       {"merge_gate_up", MergeUnbiasedGateUp},
-      {"fuse_residual", FuseResidual},
+      {"fuse_residual", FuseUnbiasedResidual},
       {"split_attention", SplitAttention},
       {"remove_dead_ops", RemoveDeadOps},
       {"fuse_norm", FuseNorm},  // last: a norm that only dead ops still read besides can go

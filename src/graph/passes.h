@@ -22,6 +22,8 @@ void MergeGateUp(Network& network);
 void MergeUnbiasedGateUp(Network& network);
 // residual + linear(x) becomes a linear layer that adds the residual in its epilogue.
 void FuseResidual(Network& network);
+// Only where the layer has no bias; for devices that add one or the other.
+void FuseUnbiasedResidual(Network& network);
 // attention(qkv) becomes rope_kv_write(qkv) -> q, then paged_attention(q).
 void SplitAttention(Network& network);
 // Ops whose outputs nobody reads go.

@@ -19,6 +19,7 @@
 #include "kernels/cuda/rope_kv_write.h"
 #include "kernels/cuda/select_rows.h"
 #include "kernels/rotary_table.h"
+#include "tensor/tensor_view.h"
 
 namespace trireme::engine {
 
@@ -271,12 +272,40 @@ class CudaLaunchBinder {
     const plan::Rows rows = RowsOf(launch);
     const LinearBindings* linears = program_.linears_.get();
     std::byte* workspace = program_.workspace_.data();
-    return LaunchFn([=](const cuda::StepView& step, cuda::LaunchContext& context) {
+    LaunchFn run = [=](const cuda::StepView& step, cuda::LaunchContext& context) {
       cuda::LinearOperands now = operands;
       now.num_rows = MaxRows(rows, step);
       now.num_tokens = CountOf(rows, step);
       return linears->Kernel(index, now.num_rows).Run(now, workspace, context);
-    });
+    };
+    const DType y_dtype = plan_.buffers[static_cast<size_t>(out)].dtype;
+    return cuda::AddsBiasApart(attrs, y_dtype) ? WithBias(launch, std::move(run)) : run;
+  }
+
+  // Then y += bias, in float32.
+  StatusOr<LaunchFn> WithBias(const plan::Launch& launch, LaunchFn run) {
+    const plan::Weight& bias = plan_.weights[static_cast<size_t>(launch.weights[1])];
+    HostTensor stored(bias.dtype, bias.shape);
+    TRIREME_CUDA_RETURN_IF_ERROR(cudaMemcpy(stored.bytes().data(), weight(launch, 1),
+                                            stored.bytes().size(), cudaMemcpyDeviceToHost),
+                                 "reading a bias");
+    cuda::BinaryParams params;
+    TRIREME_ASSIGN_OR_RETURN(params.b, Keep(ToFloats(stored.view())));
+    const int out = launch.outputs[0];
+    params.dtype = cuda::Element::kFloat32;
+    params.op = cuda::BinaryOp::kAdd;
+    params.a = params.y = buffer(out);
+    params.a_stride = params.y_stride = width(out);
+    params.size = static_cast<int>(width(out));
+    const plan::Rows rows = RowsOf(launch);
+    return LaunchFn(
+        [=, run = std::move(run)](const cuda::StepView& step, cuda::LaunchContext& context) {
+          TRIREME_RETURN_IF_ERROR(run(step, context));
+          cuda::BinaryParams now = params;
+          now.max_rows = MaxRows(rows, step);
+          now.num_rows = CountOf(rows, step);
+          return Done(cuda::Binary(now, context), context);
+        });
   }
 
   Status SetRotary(const RotarySpec& spec, cuda::RopeKvWriteParams& params) {

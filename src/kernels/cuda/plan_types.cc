@@ -48,7 +48,7 @@ StatusOr<LinearProblem> LinearProblemOf(const LinearAttrs& attrs, DType dtype, D
   TRIREME_ASSIGN_OR_RETURN(problem.y_dtype, ElementOf(y_dtype));
   problem.has_rms_norm = attrs.has_norm;
   problem.gamma_plus_one = attrs.norm.gamma_offset;
-  problem.has_bias = attrs.has_bias;
+  problem.has_bias = attrs.has_bias && !AddsBiasApart(attrs, y_dtype);
   problem.has_residual = attrs.has_residual;
   problem.gated = attrs.gated;
   problem.activation = ActivationOf(attrs.gate_activation);

@@ -16,6 +16,12 @@ StatusOr<Element> ElementOf(DType dtype);
 Activation ActivationOf(ActivationKind kind);
 RotaryStyle RotaryStyleOf(RotaryKind kind);
 
+// cuBLASLt adds a 16-bit bias to 16-bit outputs only: the bias of a layer that makes logits is added
+// by a launch of its own.
+inline bool AddsBiasApart(const LinearAttrs& attrs, DType y_dtype) {
+  return attrs.has_bias && y_dtype == DType::kFloat32;
+}
+
 // `dtype`: of activations; `y_dtype`: of the layer's output.
 StatusOr<LinearProblem> LinearProblemOf(const LinearAttrs& attrs, DType dtype, DType y_dtype,
                                         const WeightQuant& quant);
