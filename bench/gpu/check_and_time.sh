@@ -7,7 +7,7 @@
 # one JSON, OUT/gpu.json, gathers them. PART: tests goldens kernels latency throughput (default: all).
 # "kernels" times the linear layers of one decode step only; gpu_bench without a filter times them all.
 set -uo pipefail
-cd "$(dirname "$0")/../.."
+cd "$(dirname "$0")/../.." || exit 1
 programs=$1 out=$2
 shift 2
 parts=${*:-tests goldens kernels latency throughput}
@@ -37,29 +37,40 @@ elif wants kernels; then
   grep "/m1 " "$out/kernels.log"
 fi
 
-engine=$(mktemp -d)
-trap 'rm -rf "$engine"' EXIT
-if wants latency || wants throughput; then
-  "$programs/trireme" build --model_config bench/gpu/configs/llama-3.1-8b.json --output_dir "$engine" \
-    --device cuda --gemm_plugin bfloat16 --max_batch_size 256 --max_seq_len 8192 \
-    --max_num_tokens 8192 --log_level warning || exit 1
-fi
+engines=$(mktemp -d)
+trap 'rm -rf "$engines"' EXIT
 
-# bench NAME MODE FLAG...: leaves OUT/NAME.json.
+# bench ENGINE NAME MODE FLAG...: leaves OUT/NAME_ENGINE.json.
 bench() {
-  local name=$1 mode=$2
-  shift 2
-  timeout 120 "$programs/trireme" bench "$mode" --engine_dir "$engine" --log_level info \
+  local engine=$1 name=$2_$1 mode=$3
+  shift 3
+  timeout 60 "$programs/trireme" bench "$mode" --engine_dir "$engines/$engine" --log_level info \
     --output_json "$out/$name.json" "$@" >/dev/null 2>"$out/$name.log" ||
     { failed=1; echo "$name failed:"; tail -3 "$out/$name.log"; }
 }
 
-if wants latency; then
-  bench latency_bf16 latency --input_len 128 --output_len 512 --num_runs 3 --warm_up 1
-fi
-if wants throughput; then
-  bench throughput_bf16_128_128 throughput --input_len 128 --output_len 128 --num_requests 768 \
-    --warm_up 8
+# time_engine NAME FLAG...: builds an 8B engine of random weights and times it.
+time_engine() {
+  local engine=$1
+  shift
+  "$programs/trireme" build --model_config bench/gpu/configs/llama-3.1-8b.json \
+    --output_dir "$engines/$engine" --device cuda --gemm_plugin bfloat16 --max_batch_size 512 \
+    --max_seq_len 8192 --max_num_tokens 8192 --log_level warning "$@" >"$out/build_$engine.log" 2>&1 ||
+    { failed=1; echo "building $engine failed:"; tail -3 "$out/build_$engine.log"; return; }
+  if wants latency; then
+    bench "$engine" latency latency --input_len 128 --output_len 512 --num_runs 3 --warm_up 1
+    bench "$engine" prompt_2048 latency --input_len 2048 --output_len 8 --num_runs 3 --warm_up 1
+  fi
+  if wants throughput; then
+    bench "$engine" throughput_128_128 throughput --input_len 128 --output_len 128 \
+      --num_requests 1536 --warm_up 8
+  fi
+}
+
+if wants latency || wants throughput; then
+  time_engine bf16
+  time_engine fp8 --weight_only_precision fp8
+  time_engine fp8_kv8 --weight_only_precision fp8 --kv_cache_dtype fp8
 fi
 
 python3 - "$out" <<'PYTHON'
