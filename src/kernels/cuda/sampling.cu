@@ -12,6 +12,7 @@ namespace {
 
 constexpr int kLoadThreads = 512;
 constexpr int kPerThread = kChunk / kScanThreads;
+constexpr int kScanBlocksPerSm = 4;  // enough loads in flight to fill the memory's pipe
 constexpr unsigned kAllLanes = 0xffffffffu;
 
 // --- Slots ---
@@ -158,17 +159,17 @@ __device__ void ProcessChunk(const SamplingSlots& slots, const SlotSampling& s, 
 
 // One block a chunk of a row: blockIdx.x, blockIdx.y.
 template <bool kAligned>
-__global__ void __launch_bounds__(kScanThreads)
+__global__ void __launch_bounds__(kScanThreads, kScanBlocksPerSm)
     ScanKernel(const __grid_constant__ SampleParams p, const __grid_constant__ SampleWorkspace w) {
   __shared__ uint64_t best_scratch[kScanThreads / kWarpSize];
   __shared__ float mass_scratch[kScanThreads / kWarpSize];
   cudaTriggerProgrammaticLaunchCompletion();
   cudaGridDependencySynchronize();
   const int row = static_cast<int>(blockIdx.y);
+  const SampleRow target = p.rows[row];  // read beside the count, not after it
   if (row >= *p.num_rows) return;
   const int chunk = static_cast<int>(blockIdx.x);
-  const SampleRow target = p.rows[row];
-  const SlotSampling s = p.slots.states[target.slot];
+  const SlotSampling& s = p.slots.states[target.slot];
 
   float x[kPerThread];
   LoadLogits<kAligned>(p.logits + target.logit_row * p.logits_stride, chunk, p.slots.vocab_size, x);
