@@ -160,8 +160,8 @@ Status SupportsLinear(const LinearProblem& problem) {
   if (problem.y_dtype != problem.dtype && !y_quantized && !y_wide) {
     return Unimplemented("linear: y must have the engine's dtype, float32, or e4m3 when gated");
   }
-  if (y_wide && problem.has_residual) {
-    return Unimplemented("linear: no residual with float32 y");
+  if (y_wide && (problem.has_bias || problem.has_residual)) {
+    return Unimplemented("linear: neither bias nor residual with float32 y");
   }
   return OkStatus();
 }

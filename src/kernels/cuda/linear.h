@@ -12,8 +12,8 @@
 // | x        | x_dtype: T, or e4m3 (q) | [num_rows, in]        | row stride x_stride                |
 // | gamma    | T                      | [in]                   | with has_rms_norm                  |
 // | W        | T or e4m3              | [out, in], row-major   | gated: the activated branch first  |
-// | bias     | T                      | [out]                  | with has_bias; not gated           |
-// | residual | T                      | [num_rows, out]        | may alias y; not gated             |
+// | bias     | T                      | [out]                  | with has_bias; not gated, y in T   |
+// | residual | T                      | [num_rows, out]        | may alias y; not gated, y in T     |
 // | y        | y_dtype: T, float32, or e4m3 (y / y_scale; gated) | [num_rows, out or out / 2] |    |
 //
 // T: bfloat16 or float16. alpha = w_scale * x_scale for FP8, else 1. Pointers 16-byte aligned; in and

@@ -346,6 +346,22 @@ TEST(LinearGpuTest, NormGateBiasAndResidual) {
   }
 }
 
+// As in a small biased model: no norm before the layer, few inputs, rows of several prompts.
+TEST(LinearGpuTest, BiasAndResidualWithoutANorm) {
+  for (const Element dtype : {Element::kBFloat16, Element::kFloat16}) {
+    for (const int rows : {1, 7, 33, 131}) {
+      for (const int64_t in : {64, 256}) {
+        LinearProblem problem = Problem(64, in, dtype, false);
+        problem.has_bias = true;
+        CheckAllTactics(problem, rows, rows);
+        problem.has_residual = true;
+        CheckAllTactics(problem, rows, rows);
+        CheckAllTactics(problem, 256, rows, rows);
+      }
+    }
+  }
+}
+
 TEST(LinearGpuTest, OtherInputAndOutputTypes) {
   for (const int rows : {1, 8, 33}) {
     LinearProblem head = Problem(4016, 512, Element::kBFloat16, false);
@@ -434,6 +450,10 @@ TEST(LinearGpuTest, RefusesWhatItCannotRun) {
   LinearProblem gated = Problem(64, 64, Element::kBFloat16, false);
   gated.gated = gated.has_bias = true;
   EXPECT_FALSE(SupportsLinear(gated).ok());
+  LinearProblem head = Problem(64, 64, Element::kBFloat16, false);
+  head.y_dtype = Element::kFloat32;
+  head.has_bias = true;
+  EXPECT_FALSE(SupportsLinear(head).ok());
   const LinearProblem plain = Problem(64, 64, Element::kBFloat16, false);
   for (const char* tactic :
        {"gemv:16x2", "gemv:16x5+0", "gemv:x", "cublaslt:12", "cublaslt_fast", "marlin", ""}) {
