@@ -88,5 +88,35 @@ TEST(LowerTest, TheGpuLinearLayerHoldsItsNorm) {
   EXPECT_EQ(read->buffers[0].dtype, DType::kBFloat16);
 }
 
+// After weight, bias and norm: the scales of the weight, then of the input; of the cache's writer one.
+TEST(LowerTest, TheGpuKeepsTheScalesOfFp8) {
+  Network net = OneLayer();
+  for (const graph::Pass& pass : graph::CudaPasses()) pass.run(net);
+  ModelConfig config;
+  config.quantization.quant_algo = "FP8";
+  config.quantization.kv_cache_quant_algo = "FP8";
+  config.quantization.exclude_modules = {"head"};
+  const LowerOptions options{
+      .device = "cuda", .dtype = DType::kFloat16, .kv_dtype = DType::kFloat8E4M3};
+  const auto lowered = LowerNetwork(net, config, options);
+  ASSERT_TRUE(lowered.ok()) << lowered.status().ToString();
+  const plan::Plan& plan = lowered->plan;
+  std::vector<std::string> names;
+  for (int weight : Find(plan, OpKind::kLinear).weights) {
+    names.push_back(plan.weights[weight].name);
+  }
+  EXPECT_EQ(names, (std::vector<std::string>{"qkv.packed", "qkv.bias", "norm.weight",
+                                             "qkv.weights_scaling_factor",
+                                             "qkv.activation_scaling_factor"}));
+  const plan::Weight& qkv = plan.weights[Find(plan, OpKind::kLinear).weights[0]];
+  EXPECT_EQ(qkv.dtype, DType::kFloat8E4M3);
+  EXPECT_EQ(qkv.num_bytes, 32 * kWidth);
+  const plan::Launch& write = Find(plan, OpKind::kRopeKvWrite);
+  ASSERT_EQ(write.weights.size(), 1u);
+  EXPECT_EQ(plan.weights[write.weights[0]].name, "attention.kv_cache_scaling_factor");
+  EXPECT_EQ(plan.weights[plan.launches[plan.launches.size() - 2].weights[0]].dtype,
+            DType::kFloat16);
+}
+
 }  // namespace
 }  // namespace trireme::compile
