@@ -47,6 +47,7 @@ class ServeTest : public testing::Test {
     executor_ = &(*generator)->executor();
     server::ServerConfig config;
     config.http.port = 0;
+    config.grpc.port = 0;
     config.http.max_body_bytes = 64 << 10;
     config.metrics.port = 0;
     auto server = server::Server::Start(config, std::move(*generator));

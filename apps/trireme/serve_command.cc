@@ -34,6 +34,8 @@ struct Flags {
   int log_verbose = 0;
   std::string allow_metrics = "true";
   std::string allow_http = "true";
+  std::string allow_grpc = "true";
+  std::string grpc_keepalive_permit_without_calls = "false";
   std::string allow_client_shm = "false";
   std::string exit_on_error = "true";
   std::string strict_readiness = "true";
@@ -63,12 +65,32 @@ void AddRepositoryFlags(CommandLine& line, Flags& f) {
   line.Add("--allow_http", f.allow_http, "true or false");
 }
 
+void AddGrpcFlags(CommandLine& line, Flags& f) {
+  server::GrpcServerConfig& grpc = f.server.grpc;
+  line.Add("--allow_grpc", f.allow_grpc, "true or false");
+  line.Add("--grpc_address", grpc.address, "address of gRPC");
+  line.Add("--grpc_port", grpc.port, "port of gRPC; 0: any free one");
+  line.Add("--grpc_keepalive_time", grpc.keepalive_time_ms, "milliseconds between pings");
+  line.Add("--grpc_keepalive_timeout", grpc.keepalive_timeout_ms,
+           "milliseconds to wait for a ping's answer");
+  line.Add("--grpc_keepalive_permit_without_calls", f.grpc_keepalive_permit_without_calls,
+           "true: pings without calls too");
+  line.Add("--grpc_http2_max_pings_without_data", grpc.http2_max_pings_without_data,
+           "pings in a row without data");
+  line.Add("--grpc_http2_min_recv_ping_interval_without_data",
+           grpc.http2_min_recv_ping_interval_without_data_ms,
+           "milliseconds a client must leave between pings");
+  line.Add("--grpc_http2_max_ping_strikes", grpc.http2_max_ping_strikes,
+           "pings too many before a connection is closed");
+}
+
 void AddFlags(CommandLine& line, Flags& f) {
   line.AddPositional("model", f.model,
                      "engine directory, Hugging Face folder, checkpoint, or org/name of the local "
                      "Hugging Face cache");
   line.Add("--engine_dir", f.engine_dir, "the same as the positional model");
   AddRepositoryFlags(line, f);
+  AddGrpcFlags(line, f);
   line.Add("--tokenizer_dir,--tokenizer", f.tokenizer_dir, "default: the engine's own");
   line.Add("--chat_template", f.chat_template, "file with a template, instead of the model's own");
   line.Add("--model_name", f.model_name,
@@ -109,8 +131,6 @@ void AddFlags(CommandLine& line, Flags& f) {
 void AddOthers(CommandLine& line) {
   line.AddNoEffect("--enable_chunked_context", "prompts are always chunked when they must be");
   line.AddNoEffect("--strict_model_config", "a model folder needs no configuration");
-  line.AddRefused("--allow_grpc", "gRPC does not exist yet", {"false", "0", "off"});
-  line.AddRefused("--grpc_port", "gRPC does not exist yet");
   line.AddRefused("--tp_size", "several ranks do not run yet", {"1"});
   line.AddRefused("--pp_size", "several ranks do not run yet", {"1"});
   line.AddRefused("--max_beam_width", "beam search does not exist yet", {"1"});
@@ -135,6 +155,10 @@ Status FinishRepositoryFlags(Flags& f) {
   TRIREME_ASSIGN_OR_RETURN(f.server.allow_client_shm,
                            ParseBool(f.allow_client_shm, "allow-client-shm"));
   TRIREME_ASSIGN_OR_RETURN(f.server.allow_http, ParseBool(f.allow_http, "allow-http"));
+  TRIREME_ASSIGN_OR_RETURN(f.server.allow_grpc, ParseBool(f.allow_grpc, "allow-grpc"));
+  TRIREME_ASSIGN_OR_RETURN(
+      f.server.grpc.keepalive_permit_without_calls,
+      ParseBool(f.grpc_keepalive_permit_without_calls, "grpc-keepalive-permit-without-calls"));
   for (const std::string& setting : f.backend_config) {
     const size_t comma = setting.find(',');
     const size_t equals = setting.find('=', comma == std::string::npos ? 0 : comma);

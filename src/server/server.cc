@@ -30,6 +30,7 @@ class ServerImpl : public Server {
   }
 
   Status Listen() {
+    TRIREME_RETURN_IF_ERROR(ListenGrpc());
     if (config_.allow_metrics) {
       TRIREME_ASSIGN_OR_RETURN(
           metrics_server_,
@@ -54,6 +55,7 @@ class ServerImpl : public Server {
 
   Status WaitUntilLoaded() override { return core_.repository().WaitUntilStarted(); }
   int http_port() const override { return http_server_ ? http_server_->port() : 0; }
+  int grpc_port() const override { return grpc_server_ ? grpc_server_->port() : 0; }
   int metrics_port() const override { return metrics_server_ ? metrics_server_->port() : 0; }
   ServerCore& core() override { return core_; }
 
@@ -65,11 +67,22 @@ class ServerImpl : public Server {
     const auto left = std::max(std::chrono::milliseconds(200),
                                std::chrono::duration_cast<std::chrono::milliseconds>(
                                    deadline - std::chrono::steady_clock::now()));
+    if (grpc_server_ != nullptr) grpc_server_->Stop(left);
     if (http_server_ != nullptr) http_server_->Stop(left);
     if (metrics_server_ != nullptr) metrics_server_->Stop(std::chrono::milliseconds(200));
   }
 
  private:
+  Status ListenGrpc() {
+    if (!config_.allow_grpc) return OkStatus();
+#if defined(TRIREME_HAS_GRPC)
+    TRIREME_ASSIGN_OR_RETURN(grpc_server_, GrpcServer::Start(config_.grpc, core_, shared_memory_));
+#else
+    LogInfo("grpc_absent reason=\"this build has no gRPC\"");
+#endif
+    return OkStatus();
+  }
+
   void HandleMetrics(HttpExchange& exchange) {
     HttpResponse response;
     const std::string& path = exchange.request().path;
@@ -84,6 +97,7 @@ class ServerImpl : public Server {
   ServerCore core_;
   SharedMemory shared_memory_;
   HttpRoutes routes_;
+  std::unique_ptr<GrpcServer> grpc_server_;
   std::unique_ptr<HttpServer> metrics_server_;
   std::unique_ptr<HttpServer> http_server_;
 };

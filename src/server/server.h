@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "server/core/server_core.h"
+#include "server/frontends/grpc/grpc_server.h"
 #include "server/frontends/http_server.h"
 #include "trireme/generator.h"
 
@@ -16,6 +17,8 @@ namespace trireme::server {
 struct ServerConfig {
   bool allow_http = true;
   HttpServerConfig http;
+  bool allow_grpc = true;  // without effect in a build without gRPC
+  GrpcServerConfig grpc;
   bool allow_metrics = true;
   HttpServerConfig metrics;
   CoreOptions core;
@@ -36,6 +39,7 @@ class Server {
   virtual Status WaitUntilLoaded() = 0;
 
   virtual int http_port() const = 0;     // 0 without HTTP
+  virtual int grpc_port() const = 0;     // 0 without gRPC
   virtual int metrics_port() const = 0;  // 0 without metrics
   virtual ServerCore& core() = 0;
 

@@ -48,6 +48,7 @@ class HttpTest : public ::testing::Test {
     repository_->Write("labels/labels.txt", "cat\ndog\n");
     ServerConfig config;
     config.http.port = 0;
+    config.grpc.port = 0;
     config.http.max_body_bytes = 1 << 20;
     config.metrics.port = 0;
     config.core.repository.paths = {repository_->path()};

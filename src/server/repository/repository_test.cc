@@ -26,6 +26,7 @@ class RepositoryTest : public ::testing::Test {
   Status Start(RepositoryOptions options) {
     ServerConfig config;
     config.http.port = 0;
+    config.grpc.port = 0;
     config.allow_metrics = false;
     config.core.repository = std::move(options);
     if (config.core.repository.paths.empty()) config.core.repository.paths = {repository_.path()};
