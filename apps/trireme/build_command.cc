@@ -187,7 +187,7 @@ class TemporaryCheckpoint {
   const std::string path_;
 };
 
-Status Build(Flags& flags, const CommandLine& line) {
+Status Build(Flags& flags, const CommandLine& line, BuildSummary& summary) {
   TemporaryCheckpoint checkpoint(flags.options.output_dir);
   if (!flags.model_dir.empty()) {
     if (!flags.options.checkpoint_dir.empty() || !flags.options.model_config.empty()) {
@@ -200,9 +200,10 @@ Status Build(Flags& flags, const CommandLine& line) {
         "of a checkpoint is --gemm_plugin's");
   }
   Progress progress("launches");
-  return BuildEngine(flags.options, [&](const BuildProgress& p) {
+  const auto report = [&](const BuildProgress& p) {
     progress.Update(fmt::format("rank {}: {}", p.rank, p.stage), p.done, p.total);
-  });
+  };
+  return BuildEngine(flags.options, report, summary);
 }
 
 }  // namespace
@@ -229,8 +230,11 @@ int RunBuild(std::span<const std::string> arguments) {
   }
   if (flags.gemm_plugin != "auto") flags.options.plugin_config["gemm_plugin"] = flags.gemm_plugin;
   const auto begin = std::chrono::steady_clock::now();
-  const Status status = Build(flags, line);
+  BuildSummary summary;
+  const Status status = Build(flags, line, summary);
   if (!status.ok()) return Fail(kName, status);
+  fmt::print("Parameters: {}, {} bytes of weights, {} bytes of KV cache per token\n",
+             summary.num_parameters, summary.weight_bytes, summary.kv_bytes_per_token);
   const auto seconds =
       std::chrono::duration_cast<std::chrono::seconds>(std::chrono::steady_clock::now() - begin)
           .count();

@@ -64,7 +64,18 @@ struct BuildProgress {
 };
 using BuildProgressFn = std::function<void(const BuildProgress&)>;
 
+// What a build made, over all ranks.
+struct BuildSummary {
+  // As published: a table that serves as embedding and head counts once (with model_config, whose
+  // `tie_word_embeddings` is known), and nothing is padded.
+  int64_t num_parameters = 0;
+  int64_t weight_bytes = 0;        // of these parameters in the engine's dtypes, scales included
+  int64_t kv_bytes_per_token = 0;  // of all layers
+};
+
 // Builds every rank. Errors name the file or option at fault.
 Status BuildEngine(const BuildOptions& options, const BuildProgressFn& progress);
+Status BuildEngine(const BuildOptions& options, const BuildProgressFn& progress,
+                   BuildSummary& summary);
 
 }  // namespace trireme

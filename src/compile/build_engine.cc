@@ -12,6 +12,7 @@
 #include "compile/lower.h"
 #include "compile/write_engine.h"
 #include "formats/checkpoint.h"
+#include "formats/checkpoint_quant.h"
 #include "formats/hf_config.h"
 #include "formats/safetensors.h"
 #include "formats/tokenizer_files.h"
@@ -87,6 +88,8 @@ class Build {
         pool_(options.num_threads),
         context_{&pool_, BestIsa(HostCpuFeatures())},
         cache_(TimingKey(options.device, pool_.num_threads())) {}
+
+  const BuildSummary& summary() const { return summary_; }
 
   Status Run() {
     TRIREME_RETURN_IF_ERROR(CheckDevice());
@@ -200,10 +203,59 @@ class Build {
     return OkStatus();
   }
 
+  // A table of learned positions ends where it ends.
+  Status CheckPositions(const Network& network) const {
+    for (const NetworkOp& op : network.ops()) {
+      if (op.kind != OpKind::kPositionEmbedding) continue;
+      const int64_t positions = std::get<EmbeddingAttrs>(op.attrs).vocab_size;
+      if (limits_.max_seq_len <= positions) continue;
+      return InvalidArgument(
+          "max_seq_len {} (given, or --max_input_len and --max_output_len together) exceeds the {} "
+          "positions the model has learned",
+          limits_.max_seq_len, positions);
+    }
+    return OkStatus();
+  }
+
+  Status Summarise(const Network& network) {
+    for (const NetworkWeight& weight : network.weights()) {
+      if (weight.name == "lm_head.weight" && config_.share_embedding_table) continue;
+      int64_t rows = 1;
+      for (size_t i = 0; i + 1 < weight.shape.size(); ++i) rows *= weight.shape[i];
+      const int64_t count = rows * weight.shape.back();
+      summary_.num_parameters += count;
+      WeightQuant quant;
+      if (weight.quantizable) {
+        TRIREME_ASSIGN_OR_RETURN(quant, QuantOfWeight(config_.quantization, weight.name));
+      }
+      if (quant.kind == WeightQuant::Kind::kNone) {
+        summary_.weight_bytes += DTypeBytes(dtype_, count);
+        continue;
+      }
+      if (quant.kind == WeightQuant::Kind::kFloat8) {
+        summary_.weight_bytes += count + DTypeBytes(DType::kFloat32, 2);  // of weight and input
+        continue;
+      }
+      const int64_t group = quant.group_size > 0 ? quant.group_size : weight.shape.back();
+      const int64_t scales = rows * ((weight.shape.back() + group - 1) / group);
+      summary_.weight_bytes +=
+          (quant.kind == WeightQuant::Kind::kInt4 ? count / 2 : count) + DTypeBytes(dtype_, scales);
+    }
+    for (const NetworkOp& op : network.ops()) {
+      if (op.kind != OpKind::kAttention) continue;
+      const AttentionSpec& spec = std::get<AttentionAttrs>(op.attrs).spec;
+      summary_.kv_bytes_per_token +=
+          DTypeBytes(kv_dtype_, int64_t{2} * spec.num_kv_heads * spec.head_dim);
+    }
+    return OkStatus();
+  }
+
   Status BuildRank(int rank) {
     ModelConfig config = config_;
     config.mapping.rank = rank;
     TRIREME_ASSIGN_OR_RETURN(Network network, family_->BuildNetwork(config));
+    TRIREME_RETURN_IF_ERROR(CheckPositions(network));
+    TRIREME_RETURN_IF_ERROR(Summarise(network));
     if (options_.visualize_network) TRIREME_RETURN_IF_ERROR(Visualize(network, rank, "before"));
     for (const graph::Pass& pass : !options_.run_passes        ? graph::LoweringPasses()
                                    : options_.device == "cuda" ? graph::CudaPasses()
@@ -263,12 +315,21 @@ class Build {
   DType dtype_ = DType::kFloat32;
   DType kv_dtype_ = DType::kFloat32;
   const ModelFamily* family_ = nullptr;
+  BuildSummary summary_;
 };
 
 }  // namespace
 
 Status BuildEngine(const BuildOptions& options, const BuildProgressFn& progress) {
   return Build(options, progress).Run();
+}
+
+Status BuildEngine(const BuildOptions& options, const BuildProgressFn& progress,
+                   BuildSummary& summary) {
+  Build build(options, progress);
+  TRIREME_RETURN_IF_ERROR(build.Run());
+  summary = build.summary();
+  return OkStatus();
 }
 
 }  // namespace trireme

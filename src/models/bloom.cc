@@ -35,6 +35,8 @@ class BloomFamily : public ModelFamily {
 
   StatusOr<ModelConfig> ConfigFromHf(const HfConfigView& hf) const override {
     TRIREME_ASSIGN_OR_RETURN(ModelConfig config, CommonConfigFromHf(hf));
+    TRIREME_ASSIGN_OR_RETURN(const std::optional<bool> tied, hf.Bool({"tie_word_embeddings"}));
+    config.share_embedding_table = tied.value_or(true);
     config.architecture = "BloomForCausalLM";
     config.position_embedding_type = "alibi";
     // The configuration names none: BLOOM's GELU is the tanh form.

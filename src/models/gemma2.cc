@@ -21,6 +21,8 @@ class Gemma2Family : public ModelFamily {
 
   StatusOr<ModelConfig> ConfigFromHf(const HfConfigView& hf) const override {
     TRIREME_ASSIGN_OR_RETURN(ModelConfig config, CommonConfigFromHf(hf));
+    TRIREME_ASSIGN_OR_RETURN(const std::optional<bool> tied, hf.Bool({"tie_word_embeddings"}));
+    config.share_embedding_table = tied.value_or(true);
     config.architecture = "Gemma2ForCausalLM";
     TRIREME_ASSIGN_OR_RETURN(const std::optional<std::string> act,
                              hf.String({"hidden_activation"}));

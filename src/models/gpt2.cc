@@ -21,6 +21,8 @@ class Gpt2Family : public ModelFamily {
 
   StatusOr<ModelConfig> ConfigFromHf(const HfConfigView& hf) const override {
     TRIREME_ASSIGN_OR_RETURN(ModelConfig config, CommonConfigFromHf(hf));
+    TRIREME_ASSIGN_OR_RETURN(const std::optional<bool> tied, hf.Bool({"tie_word_embeddings"}));
+    config.share_embedding_table = tied.value_or(true);
     config.architecture = "GPTForCausalLM";
     config.position_embedding_type = "learned_absolute";
     config.attn_bias = config.dense_bias = config.mlp_bias = true;
