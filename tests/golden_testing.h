@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -58,7 +59,8 @@ struct GoldenCase {
 inline GoldenCase LoadGolden(const std::string& name, const std::string& dtype) {
   GoldenCase golden;
   // The .bin and the sharded form hold the weights of llama-gqa.
-  const std::string source = name.starts_with("llama-gqa") ? "llama-gqa" : name;
+  const bool same_weights = name == "llama-gqa-bin" || name == "llama-gqa-sharded";
+  const std::string source = same_weights ? "llama-gqa" : name;
   auto file = OpenSafetensors(GoldenDir(source) + "/golden.safetensors");
   EXPECT_TRUE(file.ok()) << file.status().ToString();
   double sum = 0, squares = 0;
@@ -193,6 +195,51 @@ inline std::string GoldenTestName(
   std::string name = std::get<0>(info.param) + "_" + std::get<1>(info.param);
   std::replace(name.begin(), name.end(), '-', '_');
   return name;
+}
+
+struct Tensor {
+  Shape shape;
+  std::vector<float> values;
+};
+using Tensors = std::map<std::string, Tensor>;
+
+// By file.
+inline Tensors ReadTensors(const std::string& path) {
+  Tensors tensors;
+  auto file = OpenSafetensors(path).value();
+  for (const std::string& key : file->Names()) {
+    const TensorView view = file->Get(key).value();
+    tensors[key] = {view.shape, ToFloats(view)};
+  }
+  return tensors;
+}
+
+inline Tensors GoldenTensors(const std::string& name) {
+  return ReadTensors(GoldenDir(name) + "/model.safetensors");
+}
+
+inline void WriteTensors(const std::string& path, const Tensors& tensors) {
+  std::vector<SafetensorsWriter::Entry> entries;
+  for (const auto& [name, tensor] : tensors) {
+    entries.push_back({name, DType::kFloat32, tensor.shape});
+  }
+  auto writer = SafetensorsWriter::Create(path, entries, {}).value();
+  for (const auto& [name, tensor] : tensors) {
+    ASSERT_TRUE(writer->Write(name, std::as_bytes(std::span(tensor.values))).ok());
+  }
+  ASSERT_TRUE(writer->Finish().ok());
+}
+
+// A model folder of its own.
+inline void WriteFolder(const std::string& folder, const nlohmann::json& config,
+                        const Tensors& tensors) {
+  std::filesystem::create_directories(folder);
+  ASSERT_TRUE(WriteFile(folder + "/config.json", config.dump()).ok());
+  WriteTensors(folder + "/model.safetensors", tensors);
+}
+
+inline nlohmann::json ReadConfig(const std::string& name) {
+  return nlohmann::json::parse(ReadFile(GoldenDir(name) + "/config.json").value());
 }
 
 }  // namespace trireme

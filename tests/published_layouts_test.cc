@@ -10,40 +10,6 @@
 namespace trireme {
 namespace {
 
-struct Tensor {
-  Shape shape;
-  std::vector<float> values;
-};
-using Tensors = std::map<std::string, Tensor>;
-
-Tensors ReadTensors(const std::string& name) {
-  Tensors tensors;
-  auto file = OpenSafetensors(GoldenDir(name) + "/model.safetensors").value();
-  for (const std::string& key : file->Names()) {
-    const TensorView view = file->Get(key).value();
-    tensors[key] = {view.shape, ToFloats(view)};
-  }
-  return tensors;
-}
-
-void WriteFolder(const std::string& folder, const nlohmann::json& config, const Tensors& tensors) {
-  std::filesystem::create_directories(folder);
-  ASSERT_TRUE(WriteFile(folder + "/config.json", config.dump()).ok());
-  std::vector<SafetensorsWriter::Entry> entries;
-  for (const auto& [name, tensor] : tensors) {
-    entries.push_back({name, DType::kFloat32, tensor.shape});
-  }
-  auto writer = SafetensorsWriter::Create(folder + "/model.safetensors", entries, {}).value();
-  for (const auto& [name, tensor] : tensors) {
-    ASSERT_TRUE(writer->Write(name, std::as_bytes(std::span(tensor.values))).ok());
-  }
-  ASSERT_TRUE(writer->Finish().ok());
-}
-
-nlohmann::json ReadConfig(const std::string& name) {
-  return nlohmann::json::parse(ReadFile(GoldenDir(name) + "/config.json").value());
-}
-
 Tensor StackRows(const Tensors& tensors, const std::vector<std::string>& names) {
   Tensor stack = tensors.at(names.front());
   for (size_t i = 1; i < names.size(); ++i) {
@@ -76,7 +42,7 @@ void ExpectGoldenLogits(const std::string& golden_name, const nlohmann::json& co
 
 // Baichuan publishes q, k and v as W_pack; its head is never tied.
 TEST(PublishedLayouts, BaichuanIsLlamaWithPackedAttention) {
-  const Tensors llama = ReadTensors("llama-mha-tied");
+  const Tensors llama = GoldenTensors("llama-mha-tied");
   nlohmann::json config = ReadConfig("llama-mha-tied");
   config["architectures"] = {"BaiChuanForCausalLM"};
   config["tie_word_embeddings"] = false;
@@ -94,7 +60,7 @@ TEST(PublishedLayouts, BaichuanIsLlamaWithPackedAttention) {
 
 // Qwen 1 publishes c_attn, and names the plain branch w1 and the activated one w2.
 TEST(PublishedLayouts, Qwen1IsQwen2WithFusedAttention) {
-  const Tensors qwen2 = ReadTensors("qwen2");
+  const Tensors qwen2 = GoldenTensors("qwen2");
   const nlohmann::json published = ReadConfig("qwen2");
   const int heads = published["num_attention_heads"];
   const int kv_heads = published["num_key_value_heads"];
@@ -153,7 +119,7 @@ TEST(PublishedLayouts, Qwen1IsQwen2WithFusedAttention) {
 TEST(PublishedLayouts, PrefixesMayBeMissing) {
   for (const std::string name : {"gpt2", "bloom"}) {
     Tensors bare;
-    for (const auto& [key, tensor] : ReadTensors(name)) {
+    for (const auto& [key, tensor] : GoldenTensors(name)) {
       bare[key.starts_with("transformer.") ? key.substr(12) : key] = tensor;
     }
     ExpectGoldenLogits(name, ReadConfig(name), bare);

@@ -10,6 +10,7 @@ namespace trireme::cli {
 int RunConvert(std::span<const std::string> arguments);
 int RunBench(std::span<const std::string> arguments);
 int RunBuild(std::span<const std::string> arguments);
+int RunLora(std::span<const std::string> arguments);
 int RunInspect(std::span<const std::string> arguments);
 int RunQuantize(std::span<const std::string> arguments);
 int RunRun(std::span<const std::string> arguments);
