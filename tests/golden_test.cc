@@ -166,6 +166,30 @@ TEST(BuildTest, EngineDTypeIsFree) {
   }
 }
 
+// Every layer of this model sees 24 tokens: a pool that holds the window and one step serves prompts of
+// several windows with the golden logits, and a sequence of ten windows.
+TEST(SlidingWindowTest, ASmallPoolServesLongSequences) {
+  GoldenCase golden = LoadGolden("mistral-swa", "float32");
+  TestFolder folder("window");
+  convert::ConvertOptions convert_options;
+  convert_options.dtype = "float32";
+  BuildOptions build_options;
+  build_options.limits.tokens_per_block = 8;
+  build_options.limits.max_num_tokens = 16;
+  const Status status =
+      ConvertAndBuild(GoldenDir("mistral-swa"), folder, convert_options, build_options);
+  ASSERT_TRUE(status.ok()) << status.ToString();
+  ExecutorConfig config;
+  config.kv_cache.max_tokens =
+      8 * 9;  // blocks of 24 + 16 tokens, begun anywhere, and 24 remembered
+  const RunResult run = RunEngine(folder / "engine", golden.prompts, config);
+  EXPECT_LE(Compare(run.context_logits, golden.logits, golden.std).max, 1e-4);
+  EXPECT_EQ(run.tokens, golden.greedy);
+  const std::vector<TokenId> ten_windows(240 - kNewTokens, 7);
+  const RunResult longest = RunEngine(folder / "engine", {ten_windows}, config);
+  EXPECT_EQ(longest.tokens[0].size(), static_cast<size_t>(kNewTokens));
+}
+
 // A program without models, graph and compile runs engines of every dtype and family.
 TEST(RuntimeOnlyTest, RunsEveryEngine) {
   for (const std::string name : {"llama-gqa", "qwen2", "bloom", "gemma2"}) {
