@@ -52,6 +52,7 @@ struct ExecutorConfig {
   bool reference_backend = false;  // the plain C++ kernels, for checking
   bool cuda_graphs = true;         // GPU: decode steps are replayed from captured graphs
   bool overlap_steps = true;       // GPU: a step is submitted before the one before it is read back
+  bool verify_weights = false;     // read all weights against their checksums before the first step
   int iter_stats_max_iterations = 1000;
 };
 

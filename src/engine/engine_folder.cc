@@ -89,4 +89,16 @@ StatusOr<LoadedEngine> OpenEngine(const std::string& path) {
   return engine;
 }
 
+Status VerifyWeights(const LoadedEngine& engine, ThreadPool& pool) {
+  const std::span<const EngineTensorEntry> tensors = engine.file->tensors();
+  std::vector<Status> statuses(tensors.size());
+  pool.ParallelFor(static_cast<int64_t>(tensors.size()), [&](int64_t i, int) {
+    const std::string& name = tensors[static_cast<size_t>(i)].name;
+    engine.file->Prefetch(name);
+    statuses[static_cast<size_t>(i)] = engine.file->Verify(name);
+  });
+  for (const Status& status : statuses) TRIREME_RETURN_IF_ERROR(status);
+  return OkStatus();
+}
+
 }  // namespace trireme::engine

@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 
+#include "base/thread_pool.h"
 #include "formats/engine_file.h"
 #include "plan/plan.h"
 #include "trireme/model_config.h"
@@ -26,5 +27,8 @@ struct LoadedEngine {
 // `path`: an engine directory, or one bare .engine file of any name. Errors name the file and, for
 // one that cannot be used, the command that makes a new one.
 StatusOr<LoadedEngine> OpenEngine(const std::string& path);
+
+// Reads every stored weight and holds it against its checksum. INVALID_ARGUMENT names the first damaged one.
+Status VerifyWeights(const LoadedEngine& engine, ThreadPool& pool);
 
 }  // namespace trireme::engine

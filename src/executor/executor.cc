@@ -6,6 +6,8 @@
 #include <utility>
 
 #include "base/status.h"
+#include "base/thread_pool.h"
+#include "engine/engine_folder.h"
 #include "engine/session.h"
 #include "executor/executor_impl.h"
 #include "executor/validation.h"
@@ -15,6 +17,11 @@ namespace trireme {
 StatusOr<std::unique_ptr<Executor>> Executor::Create(const std::string& engine_path,
                                                      const ExecutorConfig& config) {
   TRIREME_RETURN_IF_ERROR(executor::ValidateConfig(config));
+  if (config.verify_weights) {
+    TRIREME_ASSIGN_OR_RETURN(const engine::LoadedEngine engine, engine::OpenEngine(engine_path));
+    ThreadPool pool(config.num_threads, /*pin=*/false);
+    TRIREME_RETURN_IF_ERROR(engine::VerifyWeights(engine, pool));
+  }
   TRIREME_ASSIGN_OR_RETURN(
       auto session,
       engine::Session::Load(engine_path, {.limits = {.max_batch_size = config.max_batch_size,

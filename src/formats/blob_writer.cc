@@ -37,7 +37,7 @@ Status BlobWriter::Append(std::string_view name, std::span<const std::byte> byte
   return file_->WriteAt(offset, bytes);
 }
 
-Status BlobWriter::Finish() {
+Status BlobWriter::CheckComplete() {
   MutexLock lock(mutex_);
   for (const auto& [name, slot] : slots_) {
     if (slot.written != slot.num_bytes) {
@@ -45,6 +45,11 @@ Status BlobWriter::Finish() {
                                 slot.num_bytes, name, file_->path());
     }
   }
+  return OkStatus();
+}
+
+Status BlobWriter::Finish() {
+  TRIREME_RETURN_IF_ERROR(CheckComplete());
   return file_->Commit();
 }
 

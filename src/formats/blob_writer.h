@@ -31,7 +31,11 @@ class BlobWriter {
   Status Write(std::string_view name, std::span<const std::byte> bytes);
   // The next part of a blob; its parts come one after the other.
   Status Append(std::string_view name, std::span<const std::byte> bytes);
+  // An error names a blob that was not written.
+  Status CheckComplete();
   Status Finish();
+  // For what stands outside the blobs.
+  OutputFile& file() { return *file_; }
 
  private:
   // Counts the bytes as written and returns where they go. `whole`: they must be all of the blob.

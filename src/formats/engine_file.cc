@@ -6,7 +6,9 @@
 #include <map>
 #include <utility>
 
+#include "base/crc32c.h"
 #include "base/mapped_file.h"
+#include "base/mutex.h"
 #include "formats/blob_writer.h"
 #include "formats/json_text.h"
 #include "formats/mapped_tensors.h"
@@ -23,10 +25,15 @@ constexpr size_t kMaxNameBytes = 4096;
 struct Prologue {
   char magic[8];
   uint32_t version;
-  uint32_t zero;
+  uint32_t crc32c;  // of what follows, to the end of the header
   uint64_t header_bytes;
 };
 static_assert(sizeof(Prologue) == 24);
+constexpr size_t kCheckedFrom = offsetof(Prologue, header_bytes);
+
+constexpr std::string_view kDamaged =
+    "the file was changed after it was written; copy it again or build it again: trireme build "
+    "--checkpoint_dir CKPT --output_dir DIR";
 
 uint64_t AlignUp(uint64_t value) {
   return (value + kEngineAlignment - 1) / kEngineAlignment * kEngineAlignment;
@@ -35,6 +42,7 @@ uint64_t AlignUp(uint64_t value) {
 struct Range {
   uint64_t offset = 0;
   uint64_t num_bytes = 0;
+  uint32_t crc32c = 0;
 };
 
 struct Header {
@@ -45,8 +53,9 @@ struct Header {
 
 std::string HeaderJson(const Header& header) {
   nlohmann::ordered_json root;
-  root["config"] = {{"offset", header.config.offset}, {"bytes", header.config.num_bytes}};
-  root["plan"] = {{"offset", header.plan.offset}, {"bytes", header.plan.num_bytes}};
+  for (const auto& [key, range] : {std::pair("config", header.config), {"plan", header.plan}}) {
+    root[key] = {{"offset", range.offset}, {"bytes", range.num_bytes}, {"crc32c", range.crc32c}};
+  }
   nlohmann::ordered_json& tensors = root["tensors"] = nlohmann::ordered_json::array();
   for (const EngineTensorEntry& entry : header.tensors) {
     const auto dims = entry.shape.dims();
@@ -55,19 +64,20 @@ std::string HeaderJson(const Header& header) {
                        {"dtype", DTypeName(entry.dtype)},
                        {"shape", std::vector<int64_t>(dims.begin(), dims.end())},
                        {"offset", entry.offset},
-                       {"bytes", entry.num_bytes}});
+                       {"bytes", entry.num_bytes},
+                       {"crc32c", entry.crc32c}});
   }
   return root.dump(-1, ' ', false, json::error_handler_t::replace);
 }
 
 // Offsets depend on the header's length and the header on the offsets: reserve a length that
 // surely suffices and pad the header with spaces.
-Header LayOut(std::vector<EngineTensor> table, uint64_t config_bytes, uint64_t plan_bytes,
+Header LayOut(std::vector<EngineTensor> table, std::string_view config, std::string_view plan,
               uint64_t header_bytes) {
   Header header;
-  header.config = {sizeof(Prologue) + header_bytes, config_bytes};
-  header.plan = {header.config.offset + config_bytes, plan_bytes};
-  uint64_t end = header.plan.offset + plan_bytes;
+  header.config = {sizeof(Prologue) + header_bytes, config.size(), Crc32c(config)};
+  header.plan = {header.config.offset + config.size(), plan.size(), Crc32c(plan)};
+  uint64_t end = header.plan.offset + plan.size();
   for (EngineTensor& tensor : table) {
     EngineTensorEntry entry;
     static_cast<EngineTensor&>(entry) = std::move(tensor);
@@ -78,18 +88,50 @@ Header LayOut(std::vector<EngineTensor> table, uint64_t config_bytes, uint64_t p
   return header;
 }
 
+// The header goes out last: only then are all checksums known.
 class Writer final : public EngineFileWriter {
  public:
-  Writer(std::unique_ptr<OutputFile> file, BlobWriter::Slots slots)
-      : blobs_(std::move(file), std::move(slots)) {}
+  Writer(std::unique_ptr<OutputFile> file, BlobWriter::Slots slots, Header header,
+         uint64_t header_bytes)
+      : blobs_(std::move(file), std::move(slots)),
+        header_bytes_(header_bytes),
+        header_(std::move(header)) {
+    MutexLock lock(mutex_);
+    for (EngineTensorEntry& entry : header_.tensors) checksums_[entry.name] = &entry.crc32c;
+  }
 
   Status Write(std::string_view name, std::span<const std::byte> bytes) override {
-    return blobs_.Write(name, bytes);
+    TRIREME_RETURN_IF_ERROR(blobs_.Write(name, bytes));
+    const uint32_t crc = Crc32c(bytes);
+    MutexLock lock(mutex_);
+    *checksums_.at(name) = crc;
+    return OkStatus();
   }
-  Status Finish() override { return blobs_.Finish(); }
+
+  Status Finish() override {
+    TRIREME_RETURN_IF_ERROR(blobs_.CheckComplete());
+    Prologue prologue{{}, kEngineFormatVersion, 0, header_bytes_};
+    std::memcpy(prologue.magic, kMagic.data(), kMagic.size());
+    std::string text(sizeof(prologue), ' ');
+    {
+      MutexLock lock(mutex_);
+      text += HeaderJson(header_);
+    }
+    text.resize(sizeof(prologue) + header_bytes_, ' ');
+    text.back() = '\n';
+    std::memcpy(text.data(), &prologue, sizeof(prologue));
+    prologue.crc32c = Crc32c(std::string_view(text).substr(kCheckedFrom));
+    std::memcpy(text.data(), &prologue, sizeof(prologue));
+    TRIREME_RETURN_IF_ERROR(blobs_.file().WriteAt(0, text));
+    return blobs_.Finish();
+  }
 
  private:
   BlobWriter blobs_;
+  const uint64_t header_bytes_;
+  Mutex mutex_;
+  Header header_ GUARDED_BY(mutex_);
+  std::map<std::string_view, uint32_t*> checksums_ GUARDED_BY(mutex_);  // into header_
 };
 
 // ---- reading ----
@@ -100,6 +142,12 @@ StatusOr<uint64_t> ReadNumber(const json& object, const char* key) {
     return InvalidArgument("'{}' is missing or not a count", key);
   }
   return it->get<uint64_t>();
+}
+
+StatusOr<uint32_t> ReadChecksum(const json& object) {
+  TRIREME_ASSIGN_OR_RETURN(const uint64_t value, ReadNumber(object, "crc32c"));
+  if (value > UINT32_MAX) return InvalidArgument("'crc32c' {} has more than 32 bits", value);
+  return static_cast<uint32_t>(value);
 }
 
 StatusOr<std::string> ReadString(const json& object, const char* key) {
@@ -137,6 +185,7 @@ StatusOr<Range> ReadRange(const json& root, const char* key, uint64_t file_bytes
   Range range;
   TRIREME_ASSIGN_OR_RETURN(range.offset, ReadNumber(*it, "offset"));
   TRIREME_ASSIGN_OR_RETURN(range.num_bytes, ReadNumber(*it, "bytes"));
+  TRIREME_ASSIGN_OR_RETURN(range.crc32c, ReadChecksum(*it));
   if (!Inside(range, file_bytes)) {
     return InvalidArgument("'{}' ends beyond the file's {} bytes; the file is truncated", key,
                            file_bytes);
@@ -153,6 +202,7 @@ StatusOr<EngineTensorEntry> ReadTensor(const json& object, uint64_t file_bytes) 
   TRIREME_ASSIGN_OR_RETURN(entry.shape, ReadShape(object));
   TRIREME_ASSIGN_OR_RETURN(entry.offset, ReadNumber(object, "offset"));
   TRIREME_ASSIGN_OR_RETURN(entry.num_bytes, ReadNumber(object, "bytes"));
+  TRIREME_ASSIGN_OR_RETURN(entry.crc32c, ReadChecksum(object));
   if (entry.name.size() > kMaxNameBytes) return InvalidArgument("a tensor name is too long");
   if (entry.offset % kEngineAlignment != 0) {
     return InvalidArgument("tensor '{}' is not aligned to {} bytes", entry.name, kEngineAlignment);
@@ -205,6 +255,15 @@ class MappedEngine final : public EngineFile {
   MappedEngine(MappedFile file, Header header)
       : file_(std::move(file)), header_(std::move(header)) {}
 
+  Status CheckTexts() const {
+    for (const auto& [what, range] :
+         {std::pair("configuration", header_.config), {"plan", header_.plan}}) {
+      if (Crc32c(Text(range)) == range.crc32c) continue;
+      return InvalidArgument("its {} does not match its checksum; {}", what, kDamaged);
+    }
+    return OkStatus();
+  }
+
   // A name listed twice is an error.
   Status BuildIndex() {
     for (const EngineTensorEntry& entry : header_.tensors) {
@@ -230,6 +289,13 @@ class MappedEngine final : public EngineFile {
       return NotFound("tensor '{}' is not in engine '{}'", name, file_.path());
     }
     return file_.bytes().subspan(entry->offset, entry->num_bytes);
+  }
+
+  Status Verify(std::string_view name) const override {
+    TRIREME_ASSIGN_OR_RETURN(const std::span<const std::byte> bytes, Bytes(name));
+    if (Crc32c(bytes) == Find(name)->crc32c) return OkStatus();
+    return InvalidArgument("engine '{}': tensor '{}' does not match its checksum; {}", file_.path(),
+                           name, kDamaged);
   }
 
   void Prefetch(std::string_view name) const override {
@@ -272,6 +338,11 @@ StatusOr<Prologue> ReadPrologue(std::string_view text, const std::string& path) 
         "a file of {}",
         path, prologue.header_bytes, text.size());
   }
+  const size_t checked_bytes = sizeof(Prologue) - kCheckedFrom + prologue.header_bytes;
+  if (Crc32c(text.substr(kCheckedFrom, checked_bytes)) != prologue.crc32c) {
+    return InvalidArgument("engine '{}' is damaged: its header does not match its checksum; {}",
+                           path, kDamaged);
+  }
   return prologue;
 }
 
@@ -280,19 +351,16 @@ StatusOr<Prologue> ReadPrologue(std::string_view text, const std::string& path) 
 StatusOr<std::unique_ptr<EngineFileWriter>> EngineFileWriter::Create(
     const std::string& path, std::string_view config_json, std::string_view plan_json,
     std::vector<EngineTensor> table) {
-  // Every number of the header is at most 20 digits, of which one is there already.
-  const uint64_t probe = HeaderJson(LayOut(table, 0, 0, 0)).size();
+  // Offsets and sizes have at most 20 digits and checksums 10, of which one is there already.
+  const uint64_t probe = HeaderJson(LayOut(table, "", "", 0)).size();
+  const uint64_t ranges = 2 + table.size();
   const uint64_t header_bytes =
-      AlignUp(sizeof(Prologue) + probe + 19 * (4 + table.size())) - sizeof(Prologue);
+      AlignUp(sizeof(Prologue) + probe + ranges * (2 * 19 + 9)) - sizeof(Prologue);
   if (header_bytes > kMaxHeaderBytes) {
     return InvalidArgument("engine '{}' would have a header of {} bytes, at most {} are allowed",
                            path, header_bytes, kMaxHeaderBytes);
   }
-  const Header header =
-      LayOut(std::move(table), config_json.size(), plan_json.size(), header_bytes);
-  std::string text = HeaderJson(header);
-  text.resize(header_bytes, ' ');
-  text[header_bytes - 1] = '\n';
+  Header header = LayOut(std::move(table), config_json, plan_json, header_bytes);
   BlobWriter::Slots slots;
   uint64_t end = header.plan.offset + header.plan.num_bytes;
   for (const EngineTensorEntry& entry : header.tensors) {
@@ -301,15 +369,11 @@ StatusOr<std::unique_ptr<EngineFileWriter>> EngineFileWriter::Create(
     }
     end = entry.offset + entry.num_bytes;
   }
-  Prologue prologue{{}, kEngineFormatVersion, 0, header_bytes};
-  std::memcpy(prologue.magic, kMagic.data(), kMagic.size());
   TRIREME_ASSIGN_OR_RETURN(std::unique_ptr<OutputFile> file, OutputFile::Create(path, end));
-  TRIREME_RETURN_IF_ERROR(file->WriteAt(0, std::as_bytes(std::span(&prologue, 1))));
-  TRIREME_RETURN_IF_ERROR(file->WriteAt(sizeof(Prologue), text));
   TRIREME_RETURN_IF_ERROR(file->WriteAt(header.config.offset, config_json));
   TRIREME_RETURN_IF_ERROR(file->WriteAt(header.plan.offset, plan_json));
   return std::unique_ptr<EngineFileWriter>(
-      std::make_unique<Writer>(std::move(file), std::move(slots)));
+      std::make_unique<Writer>(std::move(file), std::move(slots), std::move(header), header_bytes));
 }
 
 StatusOr<std::unique_ptr<EngineFile>> EngineFile::Open(const std::string& path) {
@@ -320,8 +384,8 @@ StatusOr<std::unique_ptr<EngineFile>> EngineFile::Open(const std::string& path) 
       ParseHeader(text.substr(sizeof(Prologue), prologue.header_bytes), text.size());
   if (!header.ok()) return header.status().WithContext("engine '" + path + "' is damaged");
   auto engine = std::make_unique<MappedEngine>(std::move(file), std::move(*header));
-  if (const Status status = engine->BuildIndex(); !status.ok()) {
-    return status.WithContext("engine '" + path + "' is damaged");
+  for (const Status& status : {engine->CheckTexts(), engine->BuildIndex()}) {
+    if (!status.ok()) return status.WithContext("engine '" + path + "' is damaged");
   }
   return std::unique_ptr<EngineFile>(std::move(engine));
 }

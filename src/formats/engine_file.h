@@ -4,11 +4,14 @@
 //
 //   [0, 8)        "TRIREME\n"
 //   [8, 12)       u32 format version, little endian
-//   [12, 16)      u32 zero
+//   [12, 16)      u32 CRC-32C of [16, 24 + n)
 //   [16, 24)      u64 length of the JSON header
-//   [24, 24 + n)  JSON header: where config, plan and each tensor lie
+//   [24, 24 + n)  JSON header: where config, plan and each tensor lie, and the CRC-32C of each
 //   ...           config text, plan text (both JSON, readable as they are)
 //   ...           tensors, each at a multiple of 256 bytes
+//
+// Open checks header, configuration and plan. Tensors are checked by Verify alone: the CPU maps them
+// and reads a page when a step first needs it, which a check at every start would undo.
 #pragma once
 
 #include <cstddef>
@@ -25,7 +28,7 @@
 
 namespace trireme {
 
-inline constexpr uint32_t kEngineFormatVersion = 1;
+inline constexpr uint32_t kEngineFormatVersion = 2;
 inline constexpr uint64_t kEngineAlignment = 256;
 
 struct EngineTensor {
@@ -38,6 +41,7 @@ struct EngineTensor {
 
 struct EngineTensorEntry : EngineTensor {
   uint64_t offset = 0;  // in the file, a multiple of kEngineAlignment
+  uint32_t crc32c = 0;  // of its bytes
 };
 
 class EngineFileWriter {
@@ -67,6 +71,9 @@ class EngineFile {
   virtual const EngineTensorEntry* Find(std::string_view name) const = 0;
   // 256-byte-aligned in memory too. Valid while this object lives.
   virtual StatusOr<std::span<const std::byte>> Bytes(std::string_view name) const = 0;
+  // Reads all bytes of the tensor and holds them against their checksum. INVALID_ARGUMENT names the tensor
+  // and the remedy.
+  virtual Status Verify(std::string_view name) const = 0;
   // Hints that the tensor's pages will be read soon, or are not needed for now.
   virtual void Prefetch(std::string_view name) const = 0;
   virtual void Release(std::string_view name) const = 0;
