@@ -2,6 +2,7 @@
 #include "engine/cpu_program.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 
 #include "base/status.h"
@@ -529,6 +530,12 @@ StatusOr<std::unique_ptr<CpuProgram>> CpuProgram::Bind(const plan::Plan& plan,
                                                        const ProgramOptions& options) {
   std::unique_ptr<CpuProgram> program(new CpuProgram(plan));
   program->memory_ = plan::PlanMemory(plan.buffers, options.max_tokens, options.max_logit_rows);
+  // Pages are taken when they are first used, so address space is what may run out here.
+  constexpr int64_t kMaxArenaBytes = int64_t{1} << 44;
+  if (program->memory_.total_bytes > kMaxArenaBytes) {
+    return ResourceExhausted("activations of max_num_tokens {} would take {} bytes; lower it",
+                             options.max_tokens, program->memory_.total_bytes);
+  }
   program->arena_ = AlignedBuffer(program->memory_.total_bytes);
   TRIREME_RETURN_IF_ERROR(LaunchBinder(*program, plan, weights, context, options).BindAll());
   return program;
@@ -536,6 +543,15 @@ StatusOr<std::unique_ptr<CpuProgram>> CpuProgram::Bind(const plan::Plan& plan,
 
 void CpuProgram::Run(const StepFrame& frame) {
   for (const LaunchFn& launch : launches_) launch(frame);
+}
+
+void CpuProgram::RunTimed(const StepFrame& frame, std::span<double> seconds) {
+  using Clock = std::chrono::steady_clock;
+  for (size_t i = 0; i < launches_.size(); ++i) {
+    const Clock::time_point begin = Clock::now();
+    launches_[i](frame);
+    seconds[i] = std::chrono::duration<double>(Clock::now() - begin).count();
+  }
 }
 
 const float* CpuProgram::logits() const {

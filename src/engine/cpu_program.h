@@ -5,6 +5,7 @@
 
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -42,6 +43,8 @@ class CpuProgram {
                                                     const ProgramOptions& options);
 
   void Run(const StepFrame& frame);
+  // The same; sets the seconds of each launch of the plan.
+  void RunTimed(const StepFrame& frame, std::span<double> seconds);
 
   // Row-major [num_logit_rows, vocab_size], valid until the next Run.
   const float* logits() const;

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/memory_info.h"
 #include "base/status.h"
+#include "engine/launch_bytes.h"
 #include "engine/session_setup.h"
 #include "tensor/kv_window.h"
 
@@ -34,6 +35,13 @@ Status CpuSession::Initialise(const SessionOptions& options) {
   max_blocks_per_seq_ = (limits_.max_seq_len + block_size - 1) / block_size;
   kv_window_ = KvWindow(plan);
 
+  // Slots' own tables and those of a step.
+  const int64_t table_bytes = int64_t{limits_.max_batch_size} * max_blocks_per_seq_ * 2 * 4;
+  if (table_bytes > AvailableMemoryBytes() / 2) {
+    return ResourceExhausted(
+        "block tables of max_batch_size {} and max_seq_len {} would take {} bytes; lower them",
+        limits_.max_batch_size, limits_.max_seq_len, table_bytes);
+  }
   TRIREME_ASSIGN_OR_RETURN(weights_, WeightStore::Make(engine_, pool_));
   ProgramOptions program_options;
   program_options.max_tokens = limits_.max_num_tokens;
@@ -169,8 +177,34 @@ Status CpuSession::Forward(const StepInput& input) {
   frame.step.logit_rows = logit_rows_.data();
   frame.step.num_logit_rows = static_cast<int>(logit_rows_.size());
   frame.kv = {kv_layout_, kv_pool_.data(), num_kv_blocks_};
-  program_->Run(frame);
+  if (launch_seconds_.empty()) {
+    program_->Run(frame);
+  } else {
+    program_->RunTimed(frame, launch_seconds_);
+  }
   return OkStatus();
+}
+
+StatusOr<std::vector<LaunchProfile>> CpuSession::ProfileForward(const StepInput& input) {
+  const plan::Plan& plan = engine_.plan;
+  launch_seconds_.assign(plan.launches.size(), 0.0);
+  const Status status = Forward(input);
+  const std::vector<double> seconds = std::exchange(launch_seconds_, {});
+  TRIREME_RETURN_IF_ERROR(status);
+  StepSize size{static_cast<int64_t>(token_ids_.size()), static_cast<int64_t>(logit_rows_.size()),
+                static_cast<int64_t>(token_ids_.size())};
+  for (int32_t context_len : context_lens_) size.attended_tokens += context_len;
+  std::vector<LaunchProfile> profiles;
+  for (size_t i = 0; i < plan.launches.size(); ++i) {
+    const plan::Launch& launch = plan.launches[i];
+    const plan::TacticChoice* tactic = TacticOf(plan, launch, size);
+    profiles.push_back({.op = std::string(OpKindName(launch.kind)),
+                        .name = launch.name,
+                        .kernel = tactic == nullptr ? "" : tactic->kernel,
+                        .seconds = seconds[i],
+                        .bytes = LaunchBytes(plan, launch, size, kv_layout_)});
+  }
+  return profiles;
 }
 
 Status CpuSession::Sample(std::span<const int> slots) {
@@ -196,7 +230,8 @@ Status CpuSession::Sample(std::span<const int> slots) {
     tokens.push_back({.slot = slots[i],
                       .token = row.token,
                       .finish = s.sampling.Append(row.token, row.log_prob),
-                      .log_prob = row.log_prob});
+                      .log_prob = row.log_prob,
+                      .bad_logits = row.bad_logits});
   }
   sampled_.push_back(std::move(tokens));
   return OkStatus();

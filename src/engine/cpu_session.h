@@ -31,6 +31,7 @@ class CpuSession : public Session {
 
   void ResetSlot(int slot, const SlotRequest& request) override;
   Status Forward(const StepInput& input) override;
+  StatusOr<std::vector<LaunchProfile>> ProfileForward(const StepInput& input) override;
   Status Sample(std::span<const int> slots) override;
   StatusOr<std::vector<SampledToken>> Await() override;
   StatusOr<std::span<const float>> Logits(int row) override;
@@ -67,6 +68,7 @@ class CpuSession : public Session {
   int kv_window_ = 0;
   WeightStore weights_;
   std::unique_ptr<CpuProgram> program_;
+  std::vector<double> launch_seconds_;  // of the last Forward while profiling, else empty
   AlignedBuffer kv_pool_;
   AlignedBuffer sample_workspace_;
   std::vector<Slot> slots_;

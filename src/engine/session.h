@@ -73,6 +73,16 @@ struct SampledToken {
   TokenId token = 0;
   FinishReason finish = FinishReason::kNotFinished;  // decided on the device
   float log_prob = 0.0f;                             // when asked for
+  bool bad_logits = false;  // no finite number is the largest logit: the token means nothing
+};
+
+// One launch of a step that was timed by itself.
+struct LaunchProfile {
+  std::string op;
+  std::string name;
+  std::string kernel;  // of a linear layer
+  double seconds = 0;
+  int64_t bytes = 0;  // moved at least
 };
 
 struct SessionLimits {
@@ -122,6 +132,13 @@ class Session {
   // Runs the model. Every span in `input` must stay valid until Forward returns. An error is fatal
   // for the session.
   virtual Status Forward(const StepInput& input) = 0;
+
+  // Forward with every launch timed by itself, in the plan's order, for reports: on a device that
+  // overlaps launches the sum exceeds a step's time.
+  virtual StatusOr<std::vector<LaunchProfile>> ProfileForward(const StepInput& input) {
+    (void)input;
+    return Status(StatusCode::kUnimplemented, "launches are not timed on this device yet");
+  }
 
   // Samples one token for each of `slots`, each of which had logits kLast or kAll in the last
   // Forward; from its last row.

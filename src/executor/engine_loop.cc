@@ -8,6 +8,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "base/status.h"
 #include "executor/memory_usage.h"
 
 namespace trireme::executor {
@@ -24,6 +25,18 @@ std::unique_ptr<Sequence> NewSequence(ActiveRequest& request, int index) {
   sequence->tokens = request.request.prompt;
   sequence->max_length = request.num_prompt_tokens() + request.request.max_tokens;
   return sequence;
+}
+
+// What a sampler cannot choose from ends the request: any token would be an invention.
+Status BadLogits(size_t num_tokens, const ModelConfig& model) {
+  const std::string_view remedy =
+      model.dtype == "float16" ? "; float16 ends at 65504, build the engine in bfloat16 or float32"
+                               : "";
+  return Internal(
+      "logits are not finite after {} tokens; the weights hold NaN or infinity, or values "
+      "overflowed "
+      "{}{}; `trireme inspect ENGINE --verify` tells a damaged file",
+      num_tokens, model.dtype, remedy);
 }
 
 }  // namespace
@@ -153,6 +166,11 @@ void EngineLoop::TakeToken(const Row& row, const engine::SampledToken& sampled,
   if (sequence.state == SequenceState::kEnded) return;  // ended while the step ran: a surplus token
   TRIREME_CHECK_EQ(sampled.slot, sequence.slot);
   ActiveRequest& request = *sequence.request;
+  if (sampled.bad_logits) {
+    // FinishIteration erases the request: rows of this step may still name its sequences.
+    return EndUnfinished(request, FinishReason::kNotFinished,
+                         BadLogits(sequence.tokens.size(), session_.info().model));
+  }
   if (!request.first_token) request.first_token = Clock::now();
   FinishReason finish = sampled.finish;
   if (finish != FinishReason::kEndId) {
@@ -196,13 +214,14 @@ void EngineLoop::FinishIteration(StepInFlight& step) {
 
 void EngineLoop::EndRequest(ActiveRequest& request, FinishReason reason, const Status& error) {
   if (request.num_unfinished == 0) return;
-  // The last EndSequence may erase the request.
-  std::vector<Sequence*> unfinished;
-  for (const auto& sequence : request.sequences) {
-    if (sequence->state != SequenceState::kEnded) unfinished.push_back(sequence.get());
-  }
-  for (Sequence* sequence : unfinished) EndSequence(*sequence, reason, error);
+  EndUnfinished(request, reason, error);
   EraseIfAnswered(request);
+}
+
+void EngineLoop::EndUnfinished(ActiveRequest& request, FinishReason reason, const Status& error) {
+  for (const auto& sequence : request.sequences) {
+    if (sequence->state != SequenceState::kEnded) EndSequence(*sequence, reason, error);
+  }
 }
 
 void EngineLoop::EndSequence(Sequence& sequence, FinishReason reason, const Status& error) {
@@ -216,7 +235,7 @@ void EngineLoop::EndSequence(Sequence& sequence, FinishReason reason, const Stat
     if (!request.started) --num_unstarted_;
     ++totals_.requests_completed;
     ++num_completed_since_;
-    LogSummary(request, reason);
+    LogSummary(request, reason, error);
   }
   Respond(sequence, reason, error);
 }
@@ -277,7 +296,8 @@ void EngineLoop::TakeResults(Sequence& sequence, Response& response) {
   response.generation_logits = std::exchange(sequence.generation_logits, {});
 }
 
-void EngineLoop::LogSummary(const ActiveRequest& request, FinishReason reason) const {
+void EngineLoop::LogSummary(const ActiveRequest& request, FinishReason reason,
+                            const Status& error) const {
   const Clock::time_point now = Clock::now();
   const Clock::time_point start = request.started ? request.start : now;
   const Clock::time_point first = request.first_token.value_or(now);
@@ -287,7 +307,7 @@ void EngineLoop::LogSummary(const ActiveRequest& request, FinishReason reason) c
       "tpot_ms={:.2f} reason={}",
       request.id, request.num_prompt_tokens(), request.num_generated_tokens,
       Milliseconds(start - request.arrival), Milliseconds(first - request.arrival),
-      Milliseconds(now - first) / later_tokens, failure_.ok() ? FinishReasonName(reason) : "ERROR");
+      Milliseconds(now - first) / later_tokens, error.ok() ? FinishReasonName(reason) : "ERROR");
 }
 
 void EngineLoop::CheckInvariants() const {

@@ -104,13 +104,14 @@ class EngineLoop {
                  std::span<const float> logits);
   void FinishIteration(StepInFlight& step);
   void EndRequest(ActiveRequest& request, FinishReason reason, const Status& error);
+  void EndUnfinished(ActiveRequest& request, FinishReason reason, const Status& error);
   void EndSequence(Sequence& sequence, FinishReason reason, const Status& error);
   void LeaveRunning(Sequence& sequence);
   void ReleaseSlot(Sequence& sequence);
   void Respond(Sequence& sequence, FinishReason reason, const Status& error);
   void TakeResults(Sequence& sequence, Response& response);
   void EraseIfAnswered(ActiveRequest& request);
-  void LogSummary(const ActiveRequest& request, FinishReason reason) const;
+  void LogSummary(const ActiveRequest& request, FinishReason reason, const Status& error) const;
 
   engine::Session& session_;
   const LoopOptions options_;

@@ -505,5 +505,39 @@ TEST(EngineLoopRandom, ArrivalsAndCancellationsLeaveNothingBehind) {
   }
 }
 
+// One request meets logits that are no numbers: all its sequences end with the reason, whether one
+// step or two are in flight, and those of other lengths run on.
+TEST(EngineLoop, LogitsThatAreNotFiniteEndTheRequestAlone) {
+  for (int steps_in_flight : {1, 2}) {
+    FakeSessionOptions options;
+    options.bad_logits_after = 12;
+    LoopRunner runner(options, {.max_steps_in_flight = steps_in_flight});
+    Request bad;
+    bad.prompt = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10};
+    bad.max_tokens = 6;
+    bad.sampling.top_k = 5;
+    bad.sampling.num_return_sequences = 2;
+    Request good = bad;
+    good.prompt.resize(3);
+    good.max_tokens = 8;  // ends before it has 12 tokens
+    runner.Add(1, bad);
+    runner.Add(2, good);
+    runner.RunToEnd();
+    EXPECT_EQ(runner.num_finals(1), 1);
+    EXPECT_EQ(runner.num_finals(2), 1);
+    for (const auto& [key, result] : runner.results()) {
+      EXPECT_EQ(result.num_sequence_finals, 1);
+      if (key.first == 2) {
+        EXPECT_TRUE(result.error.ok()) << result.error.ToString();
+        EXPECT_EQ(result.tokens.size(), 8u);
+        continue;
+      }
+      EXPECT_EQ(result.error.code(), StatusCode::kInternal);
+      EXPECT_THAT(std::string(result.error.message()), ::testing::HasSubstr("not finite after 12"));
+      EXPECT_EQ(result.tokens.size(), 2u);
+    }
+  }
+}
+
 }  // namespace
 }  // namespace trireme::executor

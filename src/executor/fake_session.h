@@ -42,6 +42,7 @@ struct FakeSessionOptions {
   int max_seq_len = 128;
   int window = 0;                // positions see that many last ones; 0: all
   int64_t fail_at_forward = -1;  // the call with this number returns an error
+  int bad_logits_after = -1;     // sequences of that many tokens have logits that are no numbers
   std::chrono::microseconds step_time{0};
 };
 
@@ -226,6 +227,7 @@ class FakeSession final : public engine::Session {
     slot.history.push_back(best);
     engine::SampledToken sampled{.slot = row.slot, .token = best, .finish = Finish(slot)};
     if (slot.log_probs) sampled.log_prob = LogProb(scores, best);
+    sampled.bad_logits = static_cast<int>(slot.history.size()) - 1 == options_.bad_logits_after;
     return sampled;
   }
 

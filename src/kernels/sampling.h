@@ -12,7 +12,8 @@
 //      probability reaches top_p; of those the ones with p >= min_p * p_max. Walk the kept tokens
 //      in the order of their ids to the point u * (their probability) of the cumulative sum, with
 //      u = PhiloxUniform(seed, place of the token in its sequence).
-// Of equal values the lower id is the larger. When nothing is above -inf, token 0 is returned.
+// Of equal values the lower id is the larger. When nothing is above -inf, token 0 is returned, and
+// when no number is the largest of the given logits the row is marked.
 //
 // log_prob is ln softmax of x after step 4: what temperature and penalties made of the model's
 // opinion, before filters. Probabilities in float32, their sums over kept tokens in float64.
@@ -33,6 +34,8 @@ struct SampleRow {
   // Results; the caller hands them to SamplingState::Append.
   TokenId token = 0;
   float log_prob = 0.0f;  // when state->log_probs()
+  // The logits are all NaN or -inf, or reach +inf: the token means nothing.
+  bool bad_logits = false;
 };
 
 struct SampleParams {
@@ -40,6 +43,9 @@ struct SampleParams {
   int64_t vocab_size = 0;
   std::byte* workspace = nullptr;  // SampleWorkspaceBytes, 64-byte aligned
 };
+
+// Whether the largest of `logits`, NaN apart, is no finite number.
+bool LackFiniteMaximum(std::span<const float> logits);
 
 int64_t SampleWorkspaceBytes(int64_t vocab_size, int num_threads);
 

@@ -73,7 +73,11 @@ class RowSampler {
     FindLargest();
     row_.token = largest_.token;
     row_.log_prob = kMinusInfinity;
-    if (!std::isfinite(largest_.value)) return;
+    row_.bad_logits = false;
+    if (!std::isfinite(largest_.value)) {
+      row_.bad_logits = LackFiniteMaximum({row_.logits, static_cast<size_t>(size_)});
+      return;
+    }
     if (state_.is_greedy()) {
       if (IsPlain()) g_plain_greedy.Count();
     } else {

@@ -83,6 +83,14 @@ TokenId Draw(const std::vector<Candidate>& kept, double u) {
 
 }  // namespace
 
+bool LackFiniteMaximum(std::span<const float> logits) {
+  float largest = kMinusInfinity;
+  for (float value : logits) {
+    if (value > largest) largest = value;  // false for NaN
+  }
+  return !std::isfinite(largest);
+}
+
 void SampleReference(const SampleParams& params) {
   for (SampleRow& row : params.rows) {
     const SamplingState& state = *row.state;
@@ -90,7 +98,11 @@ void SampleReference(const SampleParams& params) {
     const auto largest = std::max_element(x.begin(), x.end());
     row.token = static_cast<TokenId>(largest - x.begin());
     row.log_prob = kMinusInfinity;
-    if (!std::isfinite(*largest)) continue;
+    row.bad_logits = false;
+    if (!std::isfinite(*largest)) {
+      row.bad_logits = LackFiniteMaximum({row.logits, static_cast<size_t>(params.vocab_size)});
+      continue;
+    }
     if (!state.is_greedy()) {
       row.token = Draw(Keep(x, state), PhiloxUniform(state.params().seed, state.position()));
     }

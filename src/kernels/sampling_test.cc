@@ -179,6 +179,36 @@ TEST(SamplingTest, SurvivesNaNAndInfinity) {
 }
 
 // Frequencies over many positions against the probabilities the filters leave.
+TEST(SamplingTest, MarksRowsWithoutALargestNumber) {
+  const float inf = INFINITY;
+  const struct {
+    std::vector<float> logits;
+    bool bad;
+  } cases[] = {{{NAN, NAN, NAN}, true},
+               {{-inf, NAN, -inf}, true},
+               {{1.0f, inf, 2.0f}, true},
+               {{NAN, 1.0f, -inf}, false},
+               {{-1.0f, -2.0f, -3.0f}, false}};
+  const std::vector<float> ban_all(3, -inf);
+  for (const auto& [logits, bad] : cases) {
+    for (int top_k : {1, 2, 0}) {
+      for (bool banned : {false, true}) {
+        SamplingSetup setup;
+        setup.params.top_k = top_k;
+        setup.params.top_p = top_k == 0 ? 0.9f : 0.0f;
+        if (banned) setup.embedding_bias = ban_all;
+        SamplingState state;
+        state.Reset(setup, 3);
+        EXPECT_EQ(SampleOne(logits, state, nullptr).bad_logits, bad);
+        for (Isa isa : HostIsas()) {
+          CpuContext context{nullptr, isa};
+          EXPECT_EQ(SampleOne(logits, state, &context).bad_logits, bad) << IsaName(isa);
+        }
+      }
+    }
+  }
+}
+
 TEST(SamplingTest, DrawsInProportion) {
   const std::vector<float> weights = {1, 2, 3, 4, 10};
   std::vector<float> logits;
