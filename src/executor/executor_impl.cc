@@ -89,6 +89,12 @@ StatusOr<RequestId> ExecutorImpl::Enqueue(Request request, ResponseCallback on_r
     return ResourceExhausted(
         "{} requests are waiting, as many as max_queue_size allows; try again later", num_queued_);
   }
+  if (!on_response && router_.IsFull()) {
+    return ResourceExhausted(
+        "responses of earlier requests lie unread; read them with AwaitResponses, or give Enqueue "
+        "a "
+        "callback");
+  }
   const RequestId id = ++last_id_;
   active->id = id;
   router_.Open(id, std::move(on_response));

@@ -10,6 +10,17 @@ namespace {
 // Longer waits are split: now plus a huge duration overflows the clock.
 constexpr std::chrono::milliseconds kLongestWait = std::chrono::hours(1);
 
+int64_t BytesOf(const Response& response) {
+  const size_t values = response.tokens.size() + response.log_probs.size() +
+                        response.context_logits.size() + response.generation_logits.size();
+  return static_cast<int64_t>(sizeof(Response) + 4 * values);
+}
+
+template <typename T>
+void Append(std::vector<T>& to, const std::vector<T>& from) {
+  to.insert(to.end(), from.begin(), from.end());
+}
+
 }  // namespace
 
 ResponseRouter::ResponseRouter() : callback_thread_([this] { RunCallbacks(); }) {}
@@ -31,11 +42,36 @@ void ResponseRouter::Deliver(std::vector<Response> responses) {
       for_callbacks_.push_back(std::move(response));
     } else {
       ready_ids_.insert(response.request_id);
-      route->second.ready.push_back(std::move(response));
+      Keep(std::move(response), route->second);
     }
   }
   ready_changed_.NotifyAll();
   callbacks_changed_.NotifyOne();
+}
+
+// A reader that falls behind gets more tokens at once, not more and more responses.
+void ResponseRouter::Keep(Response response, Route& route) {
+  unread_bytes_ += BytesOf(response);
+  num_unread_ += response.is_final;
+  const auto same_sequence = [&](const Response& earlier) {
+    return earlier.sequence_index == response.sequence_index;
+  };
+  const auto last = std::find_if(route.ready.rbegin(), route.ready.rend(), same_sequence);
+  if (route.ready.size() < kMaxPieces || response.is_sequence_final || last == route.ready.rend()) {
+    route.ready.push_back(std::move(response));
+    return;
+  }
+  unread_bytes_ -= static_cast<int64_t>(sizeof(Response));
+  Append(last->tokens, response.tokens);
+  Append(last->log_probs, response.log_probs);
+  Append(last->context_logits, response.context_logits);
+  Append(last->generation_logits, response.generation_logits);
+  last->cum_log_prob = response.cum_log_prob;
+}
+
+bool ResponseRouter::IsFull() const {
+  MutexLock lock(mutex_);
+  return num_unread_ >= kMaxUnreadRequests || unread_bytes_ >= kMaxUnreadBytes;
 }
 
 void ResponseRouter::Close() {
@@ -117,11 +153,14 @@ void ResponseRouter::TakeReadyOf(RequestId id, std::vector<Response>& taken) {
   bool is_final = false;
   for (Response& response : route->second.ready) {
     is_final = response.is_final;
+    unread_bytes_ -= BytesOf(response);
     taken.push_back(std::move(response));
   }
   route->second.ready.clear();
   ready_ids_.erase(id);
-  if (is_final) routes_.erase(route);
+  if (!is_final) return;
+  --num_unread_;
+  routes_.erase(route);
 }
 
 }  // namespace trireme::executor

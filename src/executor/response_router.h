@@ -29,6 +29,14 @@ class ResponseRouter {
 
   std::vector<Response> Await(std::optional<RequestId> id, std::chrono::milliseconds timeout);
   int NumReady(std::optional<RequestId> id) const;
+  // Whether requests that nobody awaits have left so much that no more should be taken.
+  bool IsFull() const;
+
+  // Limits of what lies unread: ended requests, and bytes of responses.
+  static constexpr int kMaxUnreadRequests = 1 << 16;
+  static constexpr int64_t kMaxUnreadBytes = int64_t{4} << 30;
+  // Streamed pieces of one request that are kept apart; later ones join the last.
+  static constexpr size_t kMaxPieces = 256;
 
  private:
   // Until the final response has been handed out.
@@ -38,6 +46,7 @@ class ResponseRouter {
   };
 
   void RunCallbacks();
+  void Keep(Response response, Route& route) REQUIRES(mutex_);
   bool IsDone(std::optional<RequestId> id) const REQUIRES(mutex_);
   std::vector<Response> TakeReady(std::optional<RequestId> id) REQUIRES(mutex_);
   void TakeReadyOf(RequestId id, std::vector<Response>& taken) REQUIRES(mutex_);
@@ -47,6 +56,8 @@ class ResponseRouter {
   CondVar callbacks_changed_;
   std::map<RequestId, Route> routes_ GUARDED_BY(mutex_);
   std::set<RequestId> ready_ids_ GUARDED_BY(mutex_);
+  int num_unread_ GUARDED_BY(mutex_) = 0;  // routes with a final response in `ready`
+  int64_t unread_bytes_ GUARDED_BY(mutex_) = 0;
   std::deque<Response> for_callbacks_ GUARDED_BY(mutex_);
   bool closed_ GUARDED_BY(mutex_) = false;
   std::thread callback_thread_;

@@ -161,9 +161,16 @@ Status CheckOutput(const Request& request, int vocab_size) {
   return OkStatus();
 }
 
-Status CheckLimit(std::string_view name, int value) {
-  if (value >= 0) return OkStatus();
-  return InvalidArgument("{} is {}, but must not be negative; 0 takes the default", name, value);
+// Far above what any machine serves, far below what would overflow a size.
+constexpr int kMaxBatchSize = 1 << 16;
+constexpr int kMaxTokens = 1 << 24;
+
+Status CheckLimit(std::string_view name, int value, int max = INT32_MAX) {
+  if (value < 0) {
+    return InvalidArgument("{} is {}, but must not be negative; 0 takes the default", name, value);
+  }
+  if (value <= max) return OkStatus();
+  return InvalidArgument("{} is {}, but may be {} at most", name, value, max);
 }
 
 }  // namespace
@@ -184,9 +191,9 @@ Status ValidateConfig(const ExecutorConfig& config) {
         "0",
         config.kv_cache.max_attention_window);
   }
-  TRIREME_RETURN_IF_ERROR(CheckLimit("max_batch_size", config.max_batch_size));
-  TRIREME_RETURN_IF_ERROR(CheckLimit("max_num_tokens", config.max_num_tokens));
-  TRIREME_RETURN_IF_ERROR(CheckLimit("max_seq_len", config.max_seq_len));
+  TRIREME_RETURN_IF_ERROR(CheckLimit("max_batch_size", config.max_batch_size, kMaxBatchSize));
+  TRIREME_RETURN_IF_ERROR(CheckLimit("max_num_tokens", config.max_num_tokens, kMaxTokens));
+  TRIREME_RETURN_IF_ERROR(CheckLimit("max_seq_len", config.max_seq_len, kMaxTokens));
   TRIREME_RETURN_IF_ERROR(CheckLimit("max_queue_size", config.max_queue_size));
   TRIREME_RETURN_IF_ERROR(CheckLimit("num_threads", config.num_threads));
   return CheckLimit("iter_stats_max_iterations", config.iter_stats_max_iterations);
