@@ -61,6 +61,7 @@ struct BuildProgress {
   int rank = 0;
   int64_t done = 0;
   int64_t total = 0;
+  bool counts_bytes = false;  // else layers
 };
 using BuildProgressFn = std::function<void(const BuildProgress&)>;
 

@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "base/mapped_file.h"
+#include "base/staged_folder.h"
 #include "base/status.h"
 #include "base/version.h"
 #include "compile/choose_tactics.h"
@@ -42,6 +43,11 @@ StatusOr<ModelConfig> ConfigFromFile(const BuildOptions& options) {
   config.mapping.tp_size = options.tp_size;
   config.mapping.pp_size = options.pp_size;
   config.mapping.world_size = options.tp_size * options.pp_size;
+  if (options.group_size < 0 || options.group_size % 32 != 0) {
+    return InvalidArgument(
+        "--group_size {} is not a multiple of 32, which the kernels read at once",
+        options.group_size);
+  }
   QuantizationConfig& quantization = config.quantization;
   if (options.weight_only_precision == "int8") {
     quantization.quant_algo = "W8A16";
@@ -98,21 +104,22 @@ class Build {
     TRIREME_ASSIGN_OR_RETURN(limits_, compile::ResolveLimits(options_.limits, config_));
     TRIREME_ASSIGN_OR_RETURN(family_, FindFamilyByConfig(config_));
     TRIREME_RETURN_IF_ERROR(CheckOutputFolder());
-    TRIREME_RETURN_IF_ERROR(MakeDirectories(options_.output_dir));
+    TRIREME_ASSIGN_OR_RETURN(output_, StagedFolder::Create(options_.output_dir));
     TRIREME_RETURN_IF_ERROR(LoadTimingCaches());
     for (int rank = 0; rank < config_.mapping.world_size; ++rank) {
       TRIREME_RETURN_IF_ERROR(BuildRank(rank));
     }
     if (!options_.output_timing_cache.empty()) {
-      TRIREME_RETURN_IF_ERROR(cache_.Save(OutputCachePath()));
+      TRIREME_RETURN_IF_ERROR(cache_.Save(Staged(options_.output_timing_cache)));
     }
-    if (options_.dry_run) return OkStatus();
-    if (!options_.checkpoint_dir.empty()) {
-      TRIREME_RETURN_IF_ERROR(CopyTokenizerFiles(options_.checkpoint_dir, options_.output_dir));
+    if (!options_.dry_run) {
+      if (!options_.checkpoint_dir.empty()) {
+        TRIREME_RETURN_IF_ERROR(CopyTokenizerFiles(options_.checkpoint_dir, output_->path()));
+      }
+      TRIREME_RETURN_IF_ERROR(
+          WriteFile(Staged("config.json"), compile::EngineConfigJson(config_, options_, limits_)));
     }
-    // Last, so that a folder with a config.json is a whole engine.
-    return WriteFile((fs::path(options_.output_dir) / "config.json").string(),
-                     compile::EngineConfigJson(config_, options_, limits_));
+    return output_->Commit("config.json");
   }
 
  private:
@@ -170,6 +177,9 @@ class Build {
   std::string OutputCachePath() const {
     return (fs::path(options_.output_dir) / options_.output_timing_cache).string();
   }
+  std::string Staged(std::string_view name) const {
+    return (fs::path(output_->path()) / name).string();
+  }
 
   Status LoadTimingCaches() {
     if (!options_.input_timing_cache.empty()) {
@@ -183,13 +193,12 @@ class Build {
     return OkStatus();
   }
 
-  void Report(std::string_view stage, int rank, int64_t done, int64_t total) {
-    if (progress_) progress_({std::string(stage), rank, done, total});
+  void Report(const BuildProgress& progress) {
+    if (progress_) progress_(progress);
   }
 
   Status Visualize(const Network& network, int rank, std::string_view stage) {
-    const fs::path dot =
-        fs::path(options_.output_dir) / fmt::format("network.rank{}.{}.dot", rank, stage);
+    const fs::path dot = Staged(fmt::format("network.rank{}.{}.dot", rank, stage));
     TRIREME_RETURN_IF_ERROR(WriteFile(dot.string(), network.ToDot(stage)));
     fs::path svg = dot;
     svg.replace_extension("svg");
@@ -281,17 +290,18 @@ class Build {
     TRIREME_RETURN_IF_ERROR(plan::ValidatePlan(lowered.plan));
     if (options_.dry_run) return OkStatus();
 
-    return compile::WriteEngineFile(
-        (fs::path(options_.output_dir) / fmt::format("rank{}.engine", rank)).string(),
-        compile::EngineConfigJson(config, options_, limits_), lowered, checkpoint.get(), pool_,
-        [&](int64_t done, int64_t total) { Report("packing weights", rank, done, total); });
+    return compile::WriteEngineFile(Staged(fmt::format("rank{}.engine", rank)),
+                                    compile::EngineConfigJson(config, options_, limits_), lowered,
+                                    checkpoint.get(), pool_, [&](int64_t done, int64_t total) {
+                                      Report({"packing weights", rank, done, total, true});
+                                    });
   }
 
   Status ChooseTactics(plan::Plan& plan, int rank) {
     const compile::TacticOptions tactics{.time = options_.time_tactics,
                                          .force = options_.force_tactic};
     const auto report = [&](int64_t done, int64_t total) {
-      Report("timing tactics", rank, done, total);
+      Report({"timing tactics", rank, done, total});
     };
 #ifdef TRIREME_HAS_CUDA
     if (plan.device == "cuda") {
@@ -316,6 +326,7 @@ class Build {
   DType kv_dtype_ = DType::kFloat32;
   const ModelFamily* family_ = nullptr;
   BuildSummary summary_;
+  std::unique_ptr<StagedFolder> output_;
 };
 
 }  // namespace

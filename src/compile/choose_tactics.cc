@@ -245,9 +245,10 @@ StatusOr<std::vector<plan::TacticChoice>> Choose(const LinearProblem& problem,
       return !HoldsOneOf(options.force, tactic.layout + " " + tactic.kernel);
     });
   }
-  if (tactics.empty()) {
-    return InvalidArgument("no tactic of '{}' for {}", options.force, Signature(problem));
+  if (tactics.empty() && !options.force.empty()) {
+    return InvalidArgument("no tactic called '{}' computes {}", options.force, Signature(problem));
   }
+  if (tactics.empty()) return LinearKernel::Create(problem, {}).status();
   if (!options.time) {
     const LinearTactic& first = tactics.front();
     return std::vector<plan::TacticChoice>{
@@ -271,7 +272,9 @@ Status ChooseTactics(plan::Plan& plan, const TacticOptions& options, kernels::Cp
     const LinearProblem problem = ProblemOf(plan, *launch);
     const std::string signature = Signature(problem);
     if (!chosen.contains(signature)) {
-      TRIREME_ASSIGN_OR_RETURN(chosen[signature], Choose(problem, options, context, cache));
+      StatusOr<std::vector<plan::TacticChoice>> choice = Choose(problem, options, context, cache);
+      if (!choice.ok()) return choice.status().WithContext("layer '" + launch->name + "'");
+      chosen[signature] = *std::move(choice);
     }
     launch->tactics = chosen[signature];
     plan::Weight& weight = plan.weights[launch->weights[0]];

@@ -115,19 +115,25 @@ Json BuildConfigJson(const ModelConfig& config, const BuildOptions& options,
   return json;
 }
 
-Status CheckPositive(std::string_view name, int value) {
-  if (value > 0) return OkStatus();
-  return InvalidArgument("--{} must be at least 1, it is {}", name, value);
+// Far above what any machine serves, far below what would overflow a size.
+constexpr int kMaxBatchSize = 1 << 16;
+constexpr int kMaxTokens = 1 << 24;
+
+Status CheckRange(std::string_view name, int value, int min, int max) {
+  if (value >= min && value <= max) return OkStatus();
+  return InvalidArgument("--{} must be from {} to {}, it is {}", name, min, max, value);
 }
 
 }  // namespace
 
 StatusOr<BuildLimits> ResolveLimits(const BuildLimits& given, const ModelConfig& config) {
   BuildLimits limits = given;
-  TRIREME_RETURN_IF_ERROR(CheckPositive("max_batch_size", limits.max_batch_size));
-  TRIREME_RETURN_IF_ERROR(CheckPositive("max_num_tokens", limits.max_num_tokens));
-  if (limits.max_input_len < 0 || limits.max_output_len < 0 || limits.max_seq_len < 0) {
-    return InvalidArgument("--max_input_len, --max_output_len and --max_seq_len must be positive");
+  TRIREME_RETURN_IF_ERROR(CheckRange("max_batch_size", limits.max_batch_size, 1, kMaxBatchSize));
+  TRIREME_RETURN_IF_ERROR(CheckRange("max_num_tokens", limits.max_num_tokens, 1, kMaxTokens));
+  for (const auto& [name, value] : {std::pair("max_input_len", limits.max_input_len),
+                                    {"max_output_len", limits.max_output_len},
+                                    {"max_seq_len", limits.max_seq_len}}) {
+    TRIREME_RETURN_IF_ERROR(CheckRange(name, value, 0, kMaxTokens));
   }
   if (limits.max_beam_width != 1) {
     return Unimplemented("--max_beam_width {}: beam search does not exist yet; use 1",

@@ -129,7 +129,9 @@ class Lowering {
         break;
       }
       case OpKind::kAllReduce:
-        return Unimplemented("engines of several ranks are not run yet; tp_size must be 1");
+        return Unimplemented(
+            "checkpoints of tp_size {} do not become engines yet; convert with --tp_size 1",
+            config_.mapping.tp_size);
       case OpKind::kAttention: return Internal("attention '{}' was not split", op.name);
       case OpKind::kRopeKvWrite: {
         const AttentionSpec& spec = std::get<AttentionAttrs>(op.attrs).spec;

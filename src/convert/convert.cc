@@ -1,14 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "convert/convert.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <atomic>
 #include <filesystem>
+#include <map>
 #include <set>
 
 #include "base/log.h"
 #include "base/mapped_file.h"
 #include "base/mutex.h"
+#include "base/staged_folder.h"
 #include "base/status.h"
 #include "base/thread_pool.h"
 #include "convert/shard.h"
@@ -21,6 +25,7 @@
 #include "models/hf_view.h"
 #include "quantize/float8.h"
 #include "quantize/weight_only.h"
+#include "tensor/finite.h"
 
 namespace trireme::convert {
 namespace {
@@ -29,38 +34,6 @@ constexpr int kMaxRanks = 1024;
 constexpr int kMaxWorkers = 256;
 // Of a tensor, converted before more of it is read: what a worker holds of one at a time.
 constexpr int64_t kValuesAtOnce = 4 << 20;
-
-Status CheckOptions(const ConvertOptions& options) {
-  if (options.model_dir.empty()) return InvalidArgument("--model_dir is missing");
-  if (options.tp_size < 1 || options.pp_size < 1 || options.tp_size > kMaxRanks / options.pp_size) {
-    return InvalidArgument("--tp_size {} x --pp_size {} must be from 1 to {} ranks",
-                           options.tp_size, options.pp_size, kMaxRanks);
-  }
-  if (options.workers < 1 || options.workers > kMaxWorkers) {
-    return InvalidArgument("--workers {} must be from 1 to {}", options.workers, kMaxWorkers);
-  }
-  const std::string& precision = options.weight_only_precision;
-  if (!precision.empty() && precision != "int8" && precision != "int4") {
-    return InvalidArgument("--weight_only_precision '{}' is unknown; use int8 or int4", precision);
-  }
-  if (options.group_size < 0 || (options.group_size > 0 && precision != "int4")) {
-    return InvalidArgument("--group_size {} goes with --weight_only_precision int4 only",
-                           options.group_size);
-  }
-  if (options.group_size % 32 != 0) {
-    return InvalidArgument(
-        "--group_size {} is not a multiple of 32, which the kernels read at once",
-        options.group_size);
-  }
-  if (options.float8 && !precision.empty()) {
-    return InvalidArgument("weights are either FP8 or {}, not both", precision);
-  }
-  if (options.embedding_sharding_dim != 0 && options.embedding_sharding_dim != 1) {
-    return InvalidArgument("--embedding_sharding_dim must be 0 (vocabulary) or 1 (hidden), not {}",
-                           options.embedding_sharding_dim);
-  }
-  return OkStatus();
-}
 
 Status ApplyOptions(const ConvertOptions& options, ModelConfig& config) {
   if (options.dtype != "auto") config.dtype = options.dtype;
@@ -122,40 +95,92 @@ bool IsNoParameter(std::string_view name) {
   return false;
 }
 
+// Weights that are no numbers give text that means nothing, so they are refused here, by name.
 // float16 ends at 65504, bfloat16 near 3e38: what did not fit has become an infinity.
-Status CheckFinite(const HostTensor& tensor) {
-  if (tensor.dtype() != DType::kFloat16) return OkStatus();
-  const uint16_t* bits = tensor.view().as<uint16_t>();
-  const bool bad = std::any_of(bits, bits + tensor.shape().num_elements(),
-                               [](uint16_t value) { return (value & 0x7c00) == 0x7c00; });
-  if (!bad) return OkStatus();
-  return InvalidArgument("the tensor holds values that float16 cannot; use --dtype bfloat16");
+Status CheckFinite(const HostTensor& tensor, const std::vector<std::string>& sources,
+                   const std::vector<TensorView>& parts) {
+  if (!HasNonFinite(tensor.view())) return OkStatus();
+  for (size_t i = 0; i < parts.size(); ++i) {
+    if (!HasNonFinite(parts[i])) continue;
+    return InvalidArgument(
+        "the published tensor '{}' holds NaN or infinite values; the file is damaged, or the "
+        "training failed: fetch the model again",
+        sources[i]);
+  }
+  return InvalidArgument("the tensor holds values that {} cannot; use --dtype bfloat16 or float32",
+                         DTypeName(tensor.dtype()));
 }
 
-// The old configuration goes before the first file is replaced, so that a folder that has one is a
-// whole checkpoint.
-Status PrepareOutput(const ConvertOptions& options) {
-  TRIREME_RETURN_IF_ERROR(MakeDirectories(options.output_dir));
+Status CheckOutputFolder(const ConvertOptions& options) {
   std::error_code error;
   if (std::filesystem::equivalent(options.model_dir, options.output_dir, error)) {
     return InvalidArgument("--output_dir '{}' is the model's own folder; choose another",
                            options.output_dir);
   }
-  std::filesystem::remove(std::filesystem::path(options.output_dir) / "config.json", error);
   return OkStatus();
+}
+
+// Shapes of the whole model's tensors as its network wants them, by checkpoint name. Empty for a
+// family whose networks are not built yet.
+StatusOr<std::map<std::string, Shape>> NetworkShapes(const ModelFamily& family,
+                                                     const ModelConfig& config) {
+  ModelConfig whole = config;
+  whole.mapping = {};
+  std::map<std::string, Shape> shapes;
+  StatusOr<Network> network = family.BuildNetwork(whole);
+  if (network.status().code() == StatusCode::kUnimplemented) return shapes;
+  if (!network.ok()) return network.status();
+  for (const NetworkWeight& weight : network->weights()) {
+    shapes.emplace(weight.name, Shape(std::span<const int64_t>(weight.shape)));
+  }
+  return shapes;
+}
+
+// Ids that end or begin a text are one number or, for some, a list; -1 stands for none. A value of
+// another kind would be missed only when a text does not end.
+Status CheckTokenIds(const HfConfig& hf) {
+  for (const char* key : {"bos_token_id", "eos_token_id", "pad_token_id"}) {
+    const bool is_list = hf.JsonOf(key).starts_with("[");
+    const Status status = is_list ? hf.GetInts({key}).status() : hf.GetInt({key}).status();
+    TRIREME_RETURN_IF_ERROR(status);
+  }
+  return OkStatus();
+}
+
+struct Source {
+  models::FamilyConfig family;
+  std::optional<bool> tied;  // tie_word_embeddings, when config.json says it
+};
+
+StatusOr<Source> ReadConfig(const ConvertOptions& options) {
+  TRIREME_RETURN_IF_ERROR(CheckOptions(options));
+  TRIREME_ASSIGN_OR_RETURN(const HfConfig hf, HfConfig::Load(options.model_dir));
+  TRIREME_RETURN_IF_ERROR(CheckTokenIds(hf));
+  Source source;
+  TRIREME_ASSIGN_OR_RETURN(source.family, models::ReadHfConfig(hf));
+  TRIREME_ASSIGN_OR_RETURN(source.tied, hf.GetBool({"tie_word_embeddings"}));
+  TRIREME_RETURN_IF_ERROR(ApplyOptions(options, source.family.config));
+  return source;
 }
 
 class Converter {
  public:
-  Converter(const ConvertOptions& options, const ModelConfig& config,
+  // Files go to `folder`.
+  Converter(const ConvertOptions& options, const Source& source, const std::string& folder,
             const ConvertProgressFn& progress)
-      : options_(options), config_(config), progress_(progress) {}
+      : options_(options),
+        config_(source.family.config),
+        tied_(source.tied),
+        folder_(folder),
+        progress_(progress) {}
 
   Status Run(const ModelFamily& family) {
     TRIREME_ASSIGN_OR_RETURN(source_, OpenHfWeights(options_.model_dir));
     TRIREME_ASSIGN_OR_RETURN(rules_, family.TensorRules(config_));
+    TRIREME_ASSIGN_OR_RETURN(network_shapes_, NetworkShapes(family, config_));
     TRIREME_ASSIGN_OR_RETURN(dtype_, ParseDType(config_.dtype));
     TRIREME_RETURN_IF_ERROR(PlanJobs());
+    TRIREME_RETURN_IF_ERROR(CheckComplete());
     TRIREME_RETURN_IF_ERROR(CreateWriters());
     WarnOfUnused();
     ThreadPool pool(options_.workers, /*pin=*/false);
@@ -191,12 +216,52 @@ class Converter {
 
   Status PlanJobs() {
     for (const TensorRule& rule : rules_) {
-      if (SourcesOf(rule) == nullptr) continue;
+      const std::vector<std::string>* sources = SourcesOf(rule);
+      if (sources == nullptr) continue;
+      TRIREME_RETURN_IF_ERROR(CheckTied(rule, *sources));
       for (int rank = 0; rank < config_.mapping.world_size; ++rank) {
         TRIREME_ASSIGN_OR_RETURN(const std::optional<std::string> name,
                                  NameOnRank(rule, config_, rank));
         if (name) jobs_.push_back({&rule, rank, *name});
       }
+    }
+    return OkStatus();
+  }
+
+  // A missing head is the embedding table when config.json does not deny it; a config.json that does
+  // not speak of it is taken so too, as publishers do, but said.
+  Status CheckTied(const TensorRule& rule, const std::vector<std::string>& sources) const {
+    const std::string& missing = rule.sources.front();
+    const bool falls_back = rule.split == TensorSplit::kVocabRows && sources != rule.sources;
+    const bool from_table = std::any_of(rules_.begin(), rules_.end(), [&](const TensorRule& other) {
+      return other.split == TensorSplit::kEmbedding && *SourcesOf(other) == sources;
+    });
+    if (!falls_back || !from_table) return OkStatus();
+    if (tied_ == false) {
+      return InvalidArgument(
+          "the published files hold no '{}', and config.json says tie_word_embeddings false; fetch "
+          "the missing file, or set tie_word_embeddings to true if '{}' serves for both",
+          missing, sources.front());
+    }
+    if (!tied_) {
+      LogWarning(
+          "convert_tied tensor={} taken_from={} reason=\"config.json has no "
+          "tie_word_embeddings\"",
+          missing, sources.front());
+    }
+    return OkStatus();
+  }
+
+  // Every weight of the network must come from some rule.
+  Status CheckComplete() const {
+    std::set<std::string> made;
+    for (const Job& job : jobs_) made.insert(job.rule->name);
+    for (const auto& [name, shape] : network_shapes_) {
+      if (made.contains(name)) continue;
+      return InvalidArgument(
+          "the model needs '{}', but the published files hold no tensor for it; is config.json of "
+          "another model?",
+          name);
     }
     return OkStatus();
   }
@@ -230,7 +295,18 @@ class Converter {
                              whole[0], rule.num_parts);
     }
     whole[0] /= rule.num_parts;
+    TRIREME_RETURN_IF_ERROR(CheckNetworkShape(rule, whole));
     return CheckedShape(rule, config_, whole);
+  }
+
+  Status CheckNetworkShape(const TensorRule& rule, const Shape& whole) const {
+    const auto wanted = network_shapes_.find(rule.name);
+    if (wanted == network_shapes_.end() || wanted->second == whole) return OkStatus();
+    const std::vector<std::string>& sources = *SourcesOf(rule);
+    return InvalidArgument("the published tensor{} '{}' {} shape {}, config.json makes it {}",
+                           sources.size() > 1 ? "s" : "", fmt::join(sources, "', '"),
+                           sources.size() > 1 ? "stacked have" : "has", whole.ToString(),
+                           wanted->second.ToString());
   }
 
   Status CreateWriters() {
@@ -257,7 +333,7 @@ class Converter {
       }
       TRIREME_ASSIGN_OR_RETURN(
           writers_.emplace_back(),
-          SafetensorsWriter::Create(RankFile(options_.output_dir, rank),
+          SafetensorsWriter::Create(RankFile(folder_, rank),
                                     std::move(entries[static_cast<size_t>(rank)]), {}));
     }
     return OkStatus();
@@ -326,6 +402,7 @@ class Converter {
       const int64_t end = std::min(row + rows_at_once, maker.num_rows());
       // Quantization sees the published values, not their rounding to the checkpoint's dtype.
       const HostTensor rows = maker.Rows(row, end, quantized ? DType::kFloat32 : dtype_);
+      TRIREME_RETURN_IF_ERROR(CheckFinite(rows, *SourcesOf(*job.rule), parts));
       TRIREME_RETURN_IF_ERROR(
           WriteRows(job, rows, quant).WithContext(fmt::format("rows {} to {}", row, end)));
     }
@@ -336,7 +413,6 @@ class Converter {
   Status WriteRows(const Job& job, const HostTensor& rows, const WeightQuant& quant) {
     SafetensorsWriter& writer = *writers_[static_cast<size_t>(job.rank)];
     if (quant.kind == WeightQuant::Kind::kNone) {
-      TRIREME_RETURN_IF_ERROR(CheckFinite(rows));
       TRIREME_RETURN_IF_ERROR(writer.Append(job.name, rows.view().bytes()));
       Report(rows.view().num_bytes());
       return OkStatus();
@@ -391,9 +467,12 @@ class Converter {
 
   const ConvertOptions& options_;
   const ModelConfig& config_;
+  const std::optional<bool> tied_;
+  const std::string& folder_;
   const ConvertProgressFn& progress_;
   std::unique_ptr<TensorSource> source_;
   std::vector<TensorRule> rules_;
+  std::map<std::string, Shape> network_shapes_;
   DType dtype_ = DType::kFloat32;
   std::vector<Job> jobs_;
   std::vector<std::unique_ptr<SafetensorsWriter>> writers_;
@@ -403,30 +482,67 @@ class Converter {
   int64_t done_bytes_ GUARDED_BY(mutex_) = 0;
 };
 
-StatusOr<models::FamilyConfig> ReadConfig(const ConvertOptions& options) {
-  TRIREME_RETURN_IF_ERROR(CheckOptions(options));
-  TRIREME_ASSIGN_OR_RETURN(const HfConfig hf, HfConfig::Load(options.model_dir));
-  TRIREME_ASSIGN_OR_RETURN(models::FamilyConfig family, models::ReadHfConfig(hf));
-  TRIREME_RETURN_IF_ERROR(ApplyOptions(options, family.config));
-  return family;
-}
-
 }  // namespace
 
+Status CheckOptions(const ConvertOptions& options) {
+  if (options.model_dir.empty()) return InvalidArgument("--model_dir is missing");
+  if (options.tp_size < 1 || options.pp_size < 1 || options.tp_size > kMaxRanks / options.pp_size) {
+    return InvalidArgument("--tp_size {} x --pp_size {} must be from 1 to {} ranks",
+                           options.tp_size, options.pp_size, kMaxRanks);
+  }
+  if (options.workers < 1 || options.workers > kMaxWorkers) {
+    return InvalidArgument("--workers {} must be from 1 to {}", options.workers, kMaxWorkers);
+  }
+  const std::string& precision = options.weight_only_precision;
+  if (!precision.empty() && precision != "int8" && precision != "int4") {
+    return InvalidArgument("--weight_only_precision '{}' is unknown; use int8 or int4", precision);
+  }
+  if (options.group_size < 0 || (options.group_size > 0 && precision != "int4")) {
+    return InvalidArgument("--group_size {} goes with --weight_only_precision int4 only",
+                           options.group_size);
+  }
+  if (options.group_size % 32 != 0) {
+    return InvalidArgument(
+        "--group_size {} is not a multiple of 32, which the kernels read at once",
+        options.group_size);
+  }
+  if (options.float8 && !precision.empty()) {
+    return InvalidArgument("weights are either FP8 or {}, not both", precision);
+  }
+  if (options.dtype != "auto") {
+    StatusOr<DType> dtype = ParseDType(options.dtype);
+    if (!dtype.ok()) return dtype.status().WithContext("--dtype");
+    if (*dtype != DType::kFloat32 && *dtype != DType::kFloat16 && *dtype != DType::kBFloat16) {
+      return InvalidArgument("--dtype {} is not one of float32, float16, bfloat16", options.dtype);
+    }
+  }
+  if (options.embedding_sharding_dim != 0 && options.embedding_sharding_dim != 1) {
+    return InvalidArgument("--embedding_sharding_dim must be 0 (vocabulary) or 1 (hidden), not {}",
+                           options.embedding_sharding_dim);
+  }
+  return OkStatus();
+}
+
 StatusOr<ModelConfig> CheckpointConfigOf(const ConvertOptions& options) {
-  TRIREME_ASSIGN_OR_RETURN(models::FamilyConfig family, ReadConfig(options));
-  return std::move(family.config);
+  TRIREME_ASSIGN_OR_RETURN(Source source, ReadConfig(options));
+  return std::move(source.family.config);
 }
 
 Status Convert(const ConvertOptions& options, const ConvertProgressFn& progress) {
-  TRIREME_ASSIGN_OR_RETURN(const models::FamilyConfig family, ReadConfig(options));
-  TRIREME_RETURN_IF_ERROR(PrepareOutput(options));
+  TRIREME_ASSIGN_OR_RETURN(const Source source, ReadConfig(options));
+  const models::FamilyConfig& family = source.family;
+  TRIREME_RETURN_IF_ERROR(CheckOutputFolder(options));
+  TRIREME_ASSIGN_OR_RETURN(const std::unique_ptr<StagedFolder> output,
+                           StagedFolder::Create(options.output_dir));
   if (!options.save_config_only) {
-    TRIREME_RETURN_IF_ERROR(Converter(options, family.config, progress).Run(*family.family));
-    TRIREME_RETURN_IF_ERROR(CopyTokenizerFiles(options.model_dir, options.output_dir));
+    TRIREME_RETURN_IF_ERROR(
+        Converter(options, source, output->path(), progress).Run(*family.family));
+    TRIREME_RETURN_IF_ERROR(CopyTokenizerFiles(options.model_dir, output->path()));
   }
-  return WriteFile((std::filesystem::path(options.output_dir) / "config.json").string(),
-                   CheckpointConfigJson(family.config));
+  TRIREME_RETURN_IF_ERROR(
+      WriteFile((std::filesystem::path(output->path()) / "config.json").string(),
+                CheckpointConfigJson(family.config)));
+  return output->Commit("config.json");
 }
 
 }  // namespace trireme::convert

@@ -33,6 +33,9 @@ struct ConvertOptions {
   bool save_config_only = false;
 };
 
+// What is wrong with the options, whatever the model. Convert checks them too.
+Status CheckOptions(const ConvertOptions& options);
+
 struct ConvertProgress {
   int64_t done_bytes = 0;  // of the checkpoint
   int64_t total_bytes = 0;
@@ -43,7 +46,8 @@ using ConvertProgressFn = std::function<void(const ConvertProgress&)>;
 StatusOr<ModelConfig> CheckpointConfigOf(const ConvertOptions& options);
 
 // Writes config.json, rank{r}.safetensors and the tokenizer's files. Memory: tens of megabytes per
-// worker, and a float32 copy of a tensor whose edit needs all its rows. Errors name the tensor, file or option at fault.
+// worker, and a float32 copy of a tensor whose edit needs all its rows. Errors name the tensor, file
+// or option at fault, and leave the output folder as it was.
 Status Convert(const ConvertOptions& options, const ConvertProgressFn& progress);
 
 }  // namespace trireme::convert

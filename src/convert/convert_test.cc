@@ -10,6 +10,8 @@
 #include <memory>
 #include <random>
 #include <string>
+#include <tuple>
+#include <utility>
 #include <vector>
 
 #include "base/mapped_file.h"
@@ -91,6 +93,22 @@ class ConvertTest : public ::testing::Test {
   void WriteModel(const Variant& variant) {
     weights_ = PublishedWeights(variant.num_kv_heads, variant.tied, variant.qwen2);
     std::filesystem::create_directories(folder_.File("hf"));
+    WriteWeights();
+    folder_.Put(
+        "hf/config.json",
+        fmt::format(R"({{"architectures": ["{}"], "model_type": "{}", "dtype": "float32",
+                  "hidden_size": {}, "num_attention_heads": {}, "num_key_value_heads": {},
+                  "head_dim": {}, "intermediate_size": {}, "vocab_size": {},
+                  "num_hidden_layers": {}, "max_position_embeddings": 128,
+                  "rms_norm_eps": 1e-6, "hidden_act": "silu", "tie_word_embeddings": {}}})",
+                    variant.qwen2 ? "Qwen2ForCausalLM" : "LlamaForCausalLM",
+                    variant.qwen2 ? "qwen2" : "llama", kHidden, kHeads, variant.num_kv_heads,
+                    kHeadSize, kInter, kVocab, kLayers, variant.tied));
+    folder_.Put("hf/tokenizer.json", "{}");
+  }
+
+  // Publishes weights_.
+  void WriteWeights() {
     std::vector<SafetensorsWriter::Entry> entries;
     for (const auto& [name, matrix] : weights_) {
       entries.push_back(
@@ -104,17 +122,17 @@ class ConvertTest : public ::testing::Test {
       ASSERT_TRUE((*writer)->Write(name, std::as_bytes(std::span(matrix.values))).ok());
     }
     ASSERT_TRUE((*writer)->Finish().ok());
-    folder_.Put(
-        "hf/config.json",
-        fmt::format(R"({{"architectures": ["{}"], "model_type": "{}", "dtype": "float32",
-                  "hidden_size": {}, "num_attention_heads": {}, "num_key_value_heads": {},
-                  "head_dim": {}, "intermediate_size": {}, "vocab_size": {},
-                  "num_hidden_layers": {}, "max_position_embeddings": 128,
-                  "rms_norm_eps": 1e-6, "hidden_act": "silu", "tie_word_embeddings": {}}})",
-                    variant.qwen2 ? "Qwen2ForCausalLM" : "LlamaForCausalLM",
-                    variant.qwen2 ? "qwen2" : "llama", kHidden, kHeads, variant.num_kv_heads,
-                    kHeadSize, kInter, kVocab, kLayers, variant.tied));
-    folder_.Put("hf/tokenizer.json", "{}");
+  }
+
+  // Converts with config.json changed in one place.
+  Status ConvertWith(std::string_view from, std::string_view to) {
+    const std::string good = ReadAll(folder_.File("hf/config.json"));
+    std::string text = good;
+    text.replace(text.find(from), from.size(), to);
+    folder_.Put("hf/config.json", text);
+    const Status status = Convert(Options(), {});
+    folder_.Put("hf/config.json", good);
+    return status;
   }
 
   ConvertOptions Options() const {
@@ -505,22 +523,61 @@ TEST_F(ConvertTest, DtypeIsConvertedAndOverflowIsAnError) {
   EXPECT_EQ(LoadCheckpointConfig(options.output_dir)->kv_dtype, "bfloat16");
 
   weights_["model.norm.weight"].values[3] = 1e6f;
-  std::vector<SafetensorsWriter::Entry> entries;
-  for (const auto& [name, m] : weights_) {
-    entries.push_back(
-        {name, DType::kFloat32, m.columns == 0 ? Shape{m.rows} : Shape{m.rows, m.columns}});
-  }
-  auto writer = SafetensorsWriter::Create(folder_.File("hf/model.safetensors"), entries, {});
-  for (const auto& [name, m] : weights_) {
-    ASSERT_TRUE((*writer)->Write(name, std::as_bytes(std::span(m.values))).ok());
-  }
-  ASSERT_TRUE((*writer)->Finish().ok());
+  WriteWeights();
   options.dtype = "float16";
   const Status status = Convert(options, {});
   EXPECT_THAT(std::string(status.message()), HasSubstr("float16"));
   EXPECT_THAT(std::string(status.message()), HasSubstr("transformer.ln_f.weight"));
-  EXPECT_FALSE(std::filesystem::exists(folder_.File("ck/config.json")))
-      << "a failed conversion must not look like a checkpoint";
+  EXPECT_EQ(LoadCheckpointConfig(options.output_dir)->dtype, "bfloat16")
+      << "a failed conversion must leave the checkpoint that was there";
+  options.output_dir = folder_.File("other");
+  EXPECT_FALSE(Convert(options, {}).ok());
+  EXPECT_FALSE(std::filesystem::exists(options.output_dir));
+}
+
+TEST_F(ConvertTest, ValuesThatAreNoNumbersAreRefusedByName) {
+  WriteModel({});
+  for (const char* dtype : {"float32", "bfloat16", "float16"}) {
+    for (const char* precision : {"", "int8"}) {
+      for (float bad : {NAN, INFINITY}) {
+        float& value = weights_["model.layers.1.mlp.up_proj.weight"].values[kHidden + 5];
+        const float good = std::exchange(value, bad);
+        WriteWeights();
+        value = good;
+        ConvertOptions options = Options();
+        options.dtype = dtype;
+        options.weight_only_precision = precision;
+        const std::string message(Convert(options, {}).message());
+        EXPECT_THAT(message,
+                    HasSubstr("'model.layers.1.mlp.up_proj.weight' holds NaN or infinite"));
+        EXPECT_FALSE(std::filesystem::exists(options.output_dir));
+      }
+    }
+  }
+}
+
+TEST_F(ConvertTest, AMissingHeadIsTiedOnlyWhereTheConfigAllows) {
+  WriteModel({.tied = true});
+  EXPECT_TRUE(Convert(Options(), {}).ok());
+  EXPECT_TRUE(ConvertWith(R"(, "tie_word_embeddings": true)", "").ok());
+  const std::string message(
+      ConvertWith(R"("tie_word_embeddings": true)", R"("tie_word_embeddings": false)").message());
+  EXPECT_THAT(message, HasSubstr("tie_word_embeddings"));
+  EXPECT_THAT(message, HasSubstr("lm_head.weight"));
+}
+
+TEST_F(ConvertTest, TokenIdsOfTheWrongKindAreNamed) {
+  WriteModel({});
+  const std::string_view key = R"("rms_norm_eps")";
+  for (const char* bad : {R"("eos_token_id": "</s>", )", R"("eos_token_id": [1, "2"], )",
+                          R"("bos_token_id": 1.5, )", R"("eos_token_id": {}, )"}) {
+    const std::string message(ConvertWith(key, bad + std::string(key)).message());
+    EXPECT_THAT(message, HasSubstr("os_token_id'")) << bad;
+  }
+  for (const char* good : {R"("eos_token_id": [1, 2], )", R"("pad_token_id": -1, )",
+                           R"("bos_token_id": null, )", R"("eos_token_id": 2, )"}) {
+    EXPECT_TRUE(ConvertWith(key, good + std::string(key)).ok()) << good;
+  }
 }
 
 TEST_F(ConvertTest, ProgressRisesToTheTotal) {
@@ -579,23 +636,20 @@ TEST_F(ConvertTest, MistakesAreNamed) {
 
 TEST_F(ConvertTest, WeightsThatDoNotFitTheConfigAreNamed) {
   WriteModel({});
-  const std::string path = folder_.File("hf/config.json");
-  const std::string good = ReadAll(path);
-  auto with = [&](std::string_view from, std::string_view to) {
-    std::string text = good;
-    text.replace(text.find(from), from.size(), to);
-    folder_.Put("hf/config.json", text);
-    return Convert(Options(), {});
+  const std::tuple<const char*, const char*, const char*> cases[] = {
+      {R"("vocab_size": 15)", R"("vocab_size": 16)", "model.embed_tokens.weight"},
+      {R"("num_key_value_heads": 3)", R"("num_key_value_heads": 2)", "k_proj.weight"},
+      {R"("num_hidden_layers": 4)", R"("num_hidden_layers": 5)", "model.layers.4."},
+      {R"("intermediate_size": 36)", R"("intermediate_size": 40)", "mlp.gate_proj.weight"},
+      {R"("hidden_size": 24)", R"("hidden_size": 48)", "model.embed_tokens.weight"},
+      {R"("head_dim": 4)", R"("head_dim": 8)", "q_proj.weight"},
+      {"LlamaForCausalLM", "MysteryForCausalLM", "MysteryForCausalLM"},
+      {"LlamaForCausalLM", "Qwen2ForCausalLM", "q_proj.bias"},
   };
-  EXPECT_THAT(std::string(with("\"vocab_size\": 15", "\"vocab_size\": 16").message()),
-              HasSubstr("transformer.vocab_embedding.weight"));
-  EXPECT_THAT(
-      std::string(with("\"num_key_value_heads\": 3", "\"num_key_value_heads\": 2").message()),
-      HasSubstr("attention.qkv.weight"));
-  EXPECT_THAT(std::string(with("\"num_hidden_layers\": 4", "\"num_hidden_layers\": 5").message()),
-              HasSubstr("model.layers.4."));
-  EXPECT_THAT(std::string(with("LlamaForCausalLM", "MysteryForCausalLM").message()),
-              HasSubstr("MysteryForCausalLM"));
+  for (const auto& [from, to, named] : cases) {
+    EXPECT_THAT(std::string(ConvertWith(from, to).message()), HasSubstr(named));
+    EXPECT_FALSE(std::filesystem::exists(folder_.File("ck"))) << named;
+  }
 }
 
 }  // namespace

@@ -138,6 +138,14 @@ TEST(HfConfigTest, BadRopeIsRefused) {
         R"({"rope_scaling": {"type": "linear", "factor": -2}})",
         R"({"rope_scaling": {"type": "longrope", "short_factor": [1]}})",
         R"({"rope_scaling": {"type": "llama3", "factor": 8, "low_freq_factor": 4}})",
+        R"({"rope_scaling": {"type": "llama3", "low_freq_factor": 1, "high_freq_factor": 4,
+            "original_max_position_embeddings": 8192}})",
+        R"({"rope_scaling": {"type": "llama3", "factor": 8, "high_freq_factor": 4,
+            "original_max_position_embeddings": 8192}})",
+        R"({"rope_scaling": {"type": "llama3", "factor": 8, "low_freq_factor": 1,
+            "original_max_position_embeddings": 8192}})",
+        R"({"max_position_embeddings": 131072, "rope_scaling": {"type": "llama3", "factor": 8,
+            "low_freq_factor": 1, "high_freq_factor": 4}})",
         R"({"rope_scaling": {"type": "yarn", "factor": 8, "original_max_position_embeddings": 0}})",
         R"({"rope_theta": 0})", R"({"rope_theta": "x"})", R"({"rotary_pct": 2})"}) {
     EXPECT_FALSE(MustParse(text).GetRope().ok()) << text;

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "base/json_error.h"
+
 namespace trireme {
 namespace {
 
@@ -33,7 +35,9 @@ StatusOr<Json> Parse(std::string_view text, std::string_view what) {
     return InvalidArgument("{} nests JSON deeper than {} levels", what, kMaxJsonDepth);
   }
   Json value = Json::parse(text.begin(), text.end(), nullptr, /*allow_exceptions=*/false);
-  if (value.is_discarded()) return InvalidArgument("{} is not valid JSON", what);
+  if (value.is_discarded()) {
+    return InvalidArgument("{} is not valid JSON: {}", what, JsonErrorPlace(text));
+  }
   return value;
 }
 

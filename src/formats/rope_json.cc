@@ -67,7 +67,9 @@ class Members {
   }
 
   void Require(bool present, const char* key) {
-    if (!present && status_.ok()) status_ = InvalidArgument("{} lacks '{}'", what_, key);
+    if (present || !status_.ok()) return;
+    status_ = InvalidArgument("{} lacks '{}'; take it from the model's published config.json",
+                              what_, key);
   }
 
   const Status& status() const { return status_; }
@@ -152,8 +154,11 @@ StatusOr<RotaryScaling> ParseRotaryScaling(const json& object, std::string_view 
     members.Require(has_factor, "factor");
   }
   if (scaling.type == "llama3") {
-    members.Read("low_freq_factor", &scaling.low_freq_factor);
-    members.Read("high_freq_factor", &scaling.high_freq_factor);
+    members.Require(members.Read("low_freq_factor", &scaling.low_freq_factor), "low_freq_factor");
+    members.Require(members.Read("high_freq_factor", &scaling.high_freq_factor),
+                    "high_freq_factor");
+    members.Require(has_original || defaults.original_max_position_embeddings > 0,
+                    "original_max_position_embeddings");
   }
   if (scaling.type == "yarn") ReadYarn(members, scaling);
   if (scaling.type == "longrope") ReadLongRope(members, scaling);
