@@ -102,22 +102,30 @@ void ReadNamedTokens(const json& file, TokenizerConfig& config) {
       config.additional_special_tokens.push_back(*content);
 }
 
-void ReadIds(const json& file, TokenizerConfig& config) {
-  const auto in_range = [](const json& value) {
-    return value.is_number_integer() && value.get<int64_t>() >= 0 &&
-           value.get<int64_t>() < Vocab::kMaxId;
-  };
-  if (const json& id = Member(file, "bos_token_id"); in_range(id))
-    config.bos_id = id.get<int32_t>();
-  if (const json& id = Member(file, "pad_token_id"); in_range(id))
-    config.pad_id = id.get<int32_t>();
-  const json& eos = Member(file, "eos_token_id");
-  if (eos.is_null()) return;
-  config.eos_ids.clear();
-  if (in_range(eos)) config.eos_ids.push_back(eos.get<int32_t>());
-  if (!eos.is_array()) return;
-  for (const json& id : eos)
-    if (in_range(id)) config.eos_ids.push_back(id.get<int32_t>());
+// Ids of `key`, one or a list of them; -1 stands for none. A value of another kind is an error: taken
+// for none, it would show only in texts that do not end.
+StatusOr<std::vector<int32_t>> ReadIdList(const json& file, const char* key) {
+  const json& value = Member(file, key);
+  std::vector<int32_t> ids;
+  if (value.is_null()) return ids;
+  for (const json& id : value.is_array() ? value : json::array({value})) {
+    if (!id.is_number_integer() || id.get<int64_t>() < -1 || id.get<int64_t>() >= Vocab::kMaxId) {
+      return InvalidArgument("'{}' holds {}, which is no token id", key,
+                             id.dump(-1, ' ', false, json::error_handler_t::replace));
+    }
+    if (id.get<int64_t>() >= 0) ids.push_back(id.get<int32_t>());
+  }
+  return ids;
+}
+
+Status ReadIds(const json& file, TokenizerConfig& config) {
+  TRIREME_ASSIGN_OR_RETURN(const std::vector<int32_t> bos, ReadIdList(file, "bos_token_id"));
+  TRIREME_ASSIGN_OR_RETURN(const std::vector<int32_t> pad, ReadIdList(file, "pad_token_id"));
+  TRIREME_ASSIGN_OR_RETURN(std::vector<int32_t> eos, ReadIdList(file, "eos_token_id"));
+  if (!bos.empty()) config.bos_id = bos.front();
+  if (!pad.empty()) config.pad_id = pad.front();
+  if (!Member(file, "eos_token_id").is_null()) config.eos_ids = std::move(eos);
+  return OkStatus();
 }
 
 std::optional<int32_t> IdOf(const std::optional<std::string>& content,
@@ -224,8 +232,8 @@ StatusOr<TokenizerConfig> ReadTokenizerConfig(const std::string& dir) {
   config.chat_template = StringOr(main, "chat_template", "");
   TRIREME_RETURN_IF_ERROR(ReadAddedTokensDecoder(main, config).WithContext(dir));
   TRIREME_RETURN_IF_ERROR(ReadAddedTokensFile(added, config).WithContext(dir));
-  ReadIds(model, config);
-  ReadIds(generation, config);
+  TRIREME_RETURN_IF_ERROR(ReadIds(model, config).WithContext(dir + "/config.json"));
+  TRIREME_RETURN_IF_ERROR(ReadIds(generation, config).WithContext(dir + "/generation_config.json"));
   return config;
 }
 

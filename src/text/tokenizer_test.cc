@@ -206,6 +206,25 @@ TEST(TokenizerTest, ConfigurationDecidesTheSpecialTokens) {
   EXPECT_TRUE(t->IsSpecial(3));
 }
 
+TEST(TokenizerTest, IdsOfTheWrongKindNameTheFileAndKey) {
+  for (const json& wrong : {json("</s>"), json{1, "2"}, json(1.5), json(-7), json{{"id", 1}}}) {
+    for (const char* file : {"config.json", "generation_config.json"}) {
+      Folder folder;
+      folder.Write("tokenizer.json", WordLevelFile());
+      folder.Write(file, json{{"eos_token_id", wrong}});
+      const auto tokenizer = Tokenizer::Load(folder.path());
+      ASSERT_FALSE(tokenizer.ok()) << wrong;
+      const std::string message(tokenizer.status().message());
+      EXPECT_NE(message.find(file), std::string::npos) << message;
+      EXPECT_NE(message.find("eos_token_id"), std::string::npos) << message;
+    }
+  }
+  Folder folder;
+  folder.Write("tokenizer.json", WordLevelFile());
+  folder.Write("config.json", json{{"pad_token_id", -1}, {"bos_token_id", nullptr}});
+  EXPECT_FALSE(Made(folder)->pad_id().has_value());
+}
+
 TEST(TokenizerTest, ReadsVocabularyAndMerges) {
   Folder folder;
   folder.Write("vocab.json", ByteLevelFile()["model"]["vocab"]);
