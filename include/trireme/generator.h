@@ -25,6 +25,15 @@
 
 namespace trireme {
 
+// Which sampling values a caller chose, where its model's publisher may have chosen others (see
+// Generator::Options). A value that differs from SamplingParams' own counts as chosen in any case.
+struct SamplingGiven {
+  bool temperature = false;
+  bool top_k = false;
+  bool top_p = false;
+  bool repetition_penalty = false;
+};
+
 struct GenerateRequest {
   // Exactly one of the three.
   std::optional<std::string> prompt;  // UTF-8
@@ -39,6 +48,7 @@ struct GenerateRequest {
 
   int max_tokens = 0;  // 0: what max_seq_len leaves behind the prompt
   SamplingParams sampling;
+  SamplingGiven sampling_given;
   bool streaming = false;
   // Generation ends before the first of these texts to appear; empty ones are ignored.
   std::vector<std::string> stop;
@@ -88,6 +98,9 @@ class Generator {
   struct Options {
     std::string tokenizer_dir;       // empty: the engine directory
     std::string chat_template_file;  // empty: the template of the tokenizer's folder, if any
+    // Sampling values that a request leaves open come from generation_config.json of the tokenizer's
+    // folder; a request with top_k 1 leaves none open.
+    bool use_generation_config = false;
   };
   static StatusOr<std::unique_ptr<Generator>> Create(const std::string& engine_dir,
                                                      const ExecutorConfig& config,

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/status.h"
+#include "generate/generator_impl.h"
 
 namespace trireme {
 
@@ -24,8 +25,14 @@ StatusOr<std::unique_ptr<Generator>> Generator::Create(const std::string& engine
   } else if (loaded.status().code() != StatusCode::kNotFound) {
     return std::move(loaded).status();
   }
+  generate::GenerationDefaults defaults;
+  if (options.use_generation_config) {
+    TRIREME_ASSIGN_OR_RETURN(defaults, generate::ReadGenerationDefaults(dir));
+  }
   TRIREME_ASSIGN_OR_RETURN(auto executor, Executor::Create(engine_dir, config));
-  return Create(std::move(executor), std::move(tokenizer), std::move(chat_template));
+  std::unique_ptr<Generator> generator = std::make_unique<generate::GeneratorImpl>(
+      std::move(executor), std::move(tokenizer), std::move(chat_template), defaults);
+  return generator;
 }
 
 }  // namespace trireme

@@ -48,9 +48,11 @@ StatusOr<std::vector<std::string>> StopStrings(const GenerateRequest& request) {
 
 GeneratorImpl::GeneratorImpl(std::unique_ptr<Executor> executor,
                              std::unique_ptr<Tokenizer> tokenizer,
-                             std::unique_ptr<ChatTemplate> chat_template)
+                             std::unique_ptr<ChatTemplate> chat_template,
+                             const GenerationDefaults& defaults)
     : tokenizer_(std::move(tokenizer)),
       chat_template_(std::move(chat_template)),
+      defaults_(defaults),
       executor_(std::move(executor)) {}
 
 StatusOr<RequestId> GeneratorImpl::Generate(const GenerateRequest& request,
@@ -108,6 +110,7 @@ StatusOr<Request> GeneratorImpl::ToTokens(const GenerateRequest& request) const 
     tokens.max_tokens = std::max(1, info.max_seq_len - static_cast<int>(tokens.prompt.size()));
   }
   tokens.sampling = request.sampling;
+  ApplyDefaults(defaults_, request.sampling_given, info.model.vocab_size, tokens.sampling);
   tokens.output = request.output;
   tokens.output.exclude_input_from_output = true;  // the text stream puts it before the text
   TRIREME_ASSIGN_OR_RETURN(tokens.bad_words,
@@ -147,7 +150,8 @@ std::unique_ptr<Generator> Generator::Create(std::unique_ptr<Executor> executor,
                                              std::unique_ptr<Tokenizer> tokenizer,
                                              std::unique_ptr<ChatTemplate> chat_template) {
   return std::make_unique<generate::GeneratorImpl>(std::move(executor), std::move(tokenizer),
-                                                   std::move(chat_template));
+                                                   std::move(chat_template),
+                                                   generate::GenerationDefaults());
 }
 
 }  // namespace trireme

@@ -5,6 +5,7 @@
 #include <memory>
 #include <vector>
 
+#include "generate/generation_defaults.h"
 #include "trireme/generator.h"
 
 namespace trireme::generate {
@@ -12,7 +13,7 @@ namespace trireme::generate {
 class GeneratorImpl final : public Generator {
  public:
   GeneratorImpl(std::unique_ptr<Executor> executor, std::unique_ptr<Tokenizer> tokenizer,
-                std::unique_ptr<ChatTemplate> chat_template);
+                std::unique_ptr<ChatTemplate> chat_template, const GenerationDefaults& defaults);
 
   StatusOr<RequestId> Generate(const GenerateRequest& request, OutputCallback on_output) override;
   StatusOr<std::vector<GenerateOutput>> GenerateAll(const GenerateRequest& request) override;
@@ -29,6 +30,7 @@ class GeneratorImpl final : public Generator {
 
   const std::unique_ptr<Tokenizer> tokenizer_;
   const std::unique_ptr<ChatTemplate> chat_template_;
+  const GenerationDefaults defaults_;
   // Last, so first to go: its output thread uses the members above.
   const std::unique_ptr<Executor> executor_;
 };

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <nlohmann/json.hpp>
 
+#include "base/json_error.h"
 #include "base/status.h"
 #include "tensor/float_formats.h"
 
@@ -155,8 +156,8 @@ StatusOr<Json> ParseJsonObject(std::string_view text) {
   TRIREME_RETURN_IF_ERROR(CheckDepth(text));
   Json object = Json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (object.is_discarded()) {
-    return InvalidArgument(
-        "failed to parse the request JSON buffer: it is not valid JSON in UTF-8");
+    return InvalidArgument("failed to parse the request JSON buffer: not valid JSON in UTF-8 at {}",
+                           JsonErrorPlace(text));
   }
   if (!object.is_object()) {
     return InvalidArgument("failed to parse the request JSON buffer: it must be a JSON object");

@@ -81,6 +81,12 @@ Status FillEndId(Draft& draft, const Tensor& tensor) {
 
 #define TRIREME_LLM_FIELD(path) \
   [](Draft& draft, const Tensor& tensor) { return Read(tensor, draft.path); }
+// The same for a sampling value that the model's publisher may have chosen too.
+#define TRIREME_LLM_CHOICE(name)                      \
+  [](Draft& draft, const Tensor& tensor) {            \
+    draft.request.sampling_given.name = true;         \
+    return Read(tensor, draft.request.sampling.name); \
+  }
 
 constexpr Input kInputs[] = {
     {"text_input", DataType::kBytes, 1, FillText},
@@ -93,20 +99,19 @@ constexpr Input kInputs[] = {
     // Sequences are never padded.
     {"pad_id", DataType::kInt32, 1,
      [](Draft&, const Tensor& tensor) { return Check<int32_t>(tensor); }},
-    {"top_k", DataType::kInt32, 1, TRIREME_LLM_FIELD(request.sampling.top_k)},
-    {"top_p", DataType::kFp32, 1, TRIREME_LLM_FIELD(request.sampling.top_p)},
+    {"top_k", DataType::kInt32, 1, TRIREME_LLM_CHOICE(top_k)},
+    {"top_p", DataType::kFp32, 1, TRIREME_LLM_CHOICE(top_p)},
     {"min_p", DataType::kFp32, 1, TRIREME_LLM_FIELD(request.sampling.min_p)},
     {"top_p_min", DataType::kFp32, 1, TRIREME_LLM_FIELD(request.sampling.top_p_min)},
     {"top_p_decay", DataType::kFp32, 1, TRIREME_LLM_FIELD(request.sampling.top_p_decay)},
     {"top_p_reset_ids", DataType::kInt32, 1, TRIREME_LLM_FIELD(request.sampling.top_p_reset_id)},
-    {"temperature", DataType::kFp32, 1, TRIREME_LLM_FIELD(request.sampling.temperature)},
+    {"temperature", DataType::kFp32, 1, TRIREME_LLM_CHOICE(temperature)},
     // Only beams are ranked and stopped by these two.
     {"length_penalty", DataType::kFp32, 1,
      [](Draft&, const Tensor& tensor) { return Check<float>(tensor); }},
     {"early_stopping", DataType::kBool, 1,
      [](Draft&, const Tensor& tensor) { return Check<bool>(tensor); }},
-    {"repetition_penalty", DataType::kFp32, 1,
-     TRIREME_LLM_FIELD(request.sampling.repetition_penalty)},
+    {"repetition_penalty", DataType::kFp32, 1, TRIREME_LLM_CHOICE(repetition_penalty)},
     {"presence_penalty", DataType::kFp32, 1, TRIREME_LLM_FIELD(request.sampling.presence_penalty)},
     {"frequency_penalty", DataType::kFp32, 1,
      TRIREME_LLM_FIELD(request.sampling.frequency_penalty)},
@@ -129,6 +134,7 @@ constexpr Input kInputs[] = {
     {"embedding_bias_weights", DataType::kFp32, -1, TRIREME_LLM_FIELD(bias_weights)},
 };
 #undef TRIREME_LLM_FIELD
+#undef TRIREME_LLM_CHOICE
 
 constexpr std::string_view kUnavailable[] = {"decoder_text_input",
                                              "prompt_embedding_table",
