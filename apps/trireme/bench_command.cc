@@ -15,9 +15,11 @@
 #include "base/memory_bandwidth.h"
 #include "base/status.h"
 #include "base/version.h"
+#include "bench_profile.h"
 #include "cli.h"
 #include "commands.h"
 #include "device_flags.h"
+#include "executor/validation.h"
 #include "resolve_model.h"
 #include "trireme/executor.h"
 
@@ -34,7 +36,10 @@ struct Flags {
   int input_len = 128;
   int output_len = 128;
   int num_requests = 32;
-  int concurrency = 0;  // 0: all requests at once
+  int concurrency = 0;       // 0: all requests at once
+  double request_rate = -1;  // requests per second; below 0: none waits for its time
+  bool exponential = false;
+  std::string profile;
   int warm_up = 2;
   int num_runs = 5;
   uint64_t seed = 420;
@@ -48,29 +53,38 @@ struct Flags {
 void AddFlags(CommandLine& line, Flags& f) {
   line.AddPositional("mode", f.mode, "throughput or latency");
   line.Add("--engine_dir", f.engine_dir, "engine, or what `trireme serve` takes as a model");
-  line.Add("--input_len", f.input_len, "tokens of each prompt (random ids)");
-  line.Add("--output_len", f.output_len, "new tokens of each request; the end token is ignored");
-  line.Add("--num_requests", f.num_requests, "throughput: requests in all");
-  line.Add("--concurrency", f.concurrency, "throughput: requests at once; 0: all");
-  line.Add("--warm_up,--warmup", f.warm_up,
-           "requests (throughput) or runs (latency) before timing");
-  line.Add("--num_runs", f.num_runs, "latency: timed runs, one request each");
+  line.Add("--input_len", f.input_len, "tokens of each prompt (random ids)", kPositive);
+  line.Add("--output_len", f.output_len, "new tokens of each request; the end token is ignored",
+           kPositive);
+  line.Add("--num_requests", f.num_requests, "throughput: requests in all", kPositive);
+  line.Add("--concurrency", f.concurrency, "throughput: requests at once; 0: all", kNotNegative);
+  line.Add(
+      "--request_rate", f.request_rate,
+      "throughput: requests arrive at that many per second, whether earlier ones have ended or "
+      "not; -1: at once",
+      {-1, 1e9});
+  line.AddSwitch("--enable_exp_delays", f.exponential,
+                 "with --request_rate: exponential times between arrivals (a Poisson process), not "
+                 "equal ones");
+  line.Add("--profile", f.profile,
+           "write time and bytes of each launch of a prefill and of a decode step, as JSON");
+  line.Add("--warm_up,--warmup", f.warm_up, "requests (throughput) or runs (latency) before timing",
+           kNotNegative);
+  line.Add("--num_runs", f.num_runs, "latency: timed runs, one request each", kPositive);
   line.Add("--random_seed", f.seed, "of the prompts");
   line.Add("--output_json", f.output_json, "write the result there; it is printed in any case");
   line.Add("--device", f.resolve.device,
            "device of an engine built here: cpu, cuda, or auto (cuda where a GPU is found)");
   line.Add("--dtype", f.resolve.dtype, "of an engine built here");
-  line.Add("--max_batch_size", f.executor.max_batch_size, "0: as built");
-  line.Add("--max_num_tokens", f.executor.max_num_tokens, "0: as built");
-  line.Add("--num_threads", f.executor.num_threads, "0: one per processor");
+  line.Add("--max_batch_size", f.executor.max_batch_size, "0: as built", kBatchSizes);
+  line.Add("--max_num_tokens", f.executor.max_num_tokens, "0: as built", kTokenCounts);
+  line.Add("--num_threads", f.executor.num_threads, "0: one per processor", kThreads);
   line.Add("--kv_cache_free_gpu_mem_fraction,--kv_cache_free_gpu_memory_fraction",
            f.executor.kv_cache.free_memory_fraction, "share of free memory for the KV cache");
   AddDeviceFlags(line, f.device);
   line.Add("--log_level", f.log_level, "verbosity: debug, info, warning, error");
   line.AddNoEffect("--streaming", "first tokens are always timed");
   line.AddNoEffect("--eos_id", "the end token is always ignored");
-  line.AddRefused("--profile", "per-op times do not exist on this device yet");
-  line.AddRefused("--request_rate", "a fixed arrival rate does not exist yet", {"-1"});
   line.AddRefused("--dataset", "prompts are random ids of a fixed length");
   line.AddRefused("--beam_width", "beam search does not exist yet", {"1"});
 }
@@ -117,21 +131,29 @@ class Bench {
     return request;
   }
 
-  // Runs `count` requests with at most `concurrency` at once; returns their times.
-  StatusOr<std::vector<Timing>> Run(int count, int concurrency) {
-    std::vector<Timing> timings(static_cast<size_t>(count));
+  // Runs a request for each arrival (seconds from the begin), with at most `concurrency` at once;
+  // returns their times. A request that waits for its turn waits from its arrival on.
+  StatusOr<std::vector<Timing>> Run(const std::vector<double>& arrivals, int concurrency) {
+    const size_t count = arrivals.size();
+    std::vector<Timing> timings(count);
     std::map<RequestId, size_t> running;
     const Clock::time_point begin = Clock::now();
     const auto now = [&] { return std::chrono::duration<double>(Clock::now() - begin).count(); };
     size_t next = 0;
     size_t finished = 0;
     while (finished < timings.size()) {
-      while (next < timings.size() && static_cast<int>(running.size()) < concurrency) {
-        timings[next].start = now();
+      while (next < count && static_cast<int>(running.size()) < concurrency &&
+             arrivals[next] <= now()) {
+        timings[next].start = arrivals[next] > 0 ? arrivals[next] : now();
         TRIREME_ASSIGN_OR_RETURN(const RequestId id, executor_.Enqueue(MakeRequest()));
         running[id] = next++;
       }
-      for (const Response& response : executor_.AwaitResponses()) {
+      auto timeout = std::chrono::milliseconds::max();
+      if (next < count && static_cast<int>(running.size()) < concurrency) {
+        timeout = std::chrono::milliseconds(
+            1 + static_cast<int64_t>(1e3 * std::max(0.0, arrivals[next] - now())));
+      }
+      for (const Response& response : executor_.AwaitResponses(std::nullopt, timeout)) {
         TRIREME_RETURN_IF_ERROR(response.error);
         const auto entry = running.find(response.request_id);
         if (entry == running.end()) continue;
@@ -149,11 +171,8 @@ class Bench {
 
   StatusOr<Json> Throughput() {
     const int concurrency = flags_.concurrency > 0 ? flags_.concurrency : flags_.num_requests;
-    if (flags_.warm_up > 0) {
-      TRIREME_RETURN_IF_ERROR(Run(flags_.warm_up, std::min(flags_.warm_up, concurrency)).status());
-    }
-    TRIREME_ASSIGN_OR_RETURN(const std::vector<Timing> timings,
-                             Run(flags_.num_requests, concurrency));
+    TRIREME_RETURN_IF_ERROR(WarmUp(std::min(flags_.warm_up, concurrency)));
+    TRIREME_ASSIGN_OR_RETURN(const std::vector<Timing> timings, Run(Arrivals(), concurrency));
     double begin = 1e300;
     double end = 0;
     for (const Timing& t : timings) {
@@ -162,11 +181,15 @@ class Bench {
     }
     Json result = Summary(timings, end - begin);
     result["concurrency"] = concurrency;
+    if (flags_.request_rate > 0) {
+      result["request_rate"] = flags_.request_rate;
+      result["arrivals"] = flags_.exponential ? "exponential" : "equal";
+    }
     return result;
   }
 
   StatusOr<Json> Latency() {
-    if (flags_.warm_up > 0) TRIREME_RETURN_IF_ERROR(Run(flags_.warm_up, 1).status());
+    TRIREME_RETURN_IF_ERROR(WarmUp(1));
     // One token reads every weight once: bytes over time; on the CPU beside what memory gave right
     // before and after the run.
     std::optional<ReadBandwidthMeter> meter;
@@ -178,7 +201,7 @@ class Bench {
     std::vector<double> shares;
     double before = meter ? meter->Measure() : 0;
     for (int run = 0; run < flags_.num_runs; ++run) {
-      TRIREME_ASSIGN_OR_RETURN(const std::vector<Timing> one, Run(1, 1));
+      TRIREME_ASSIGN_OR_RETURN(const std::vector<Timing> one, Run(AtOnce(1), 1));
       const Timing& t = one.front();
       timings.push_back(t);
       if (t.tokens > 1) steps.push_back((t.end - t.first) / (t.tokens - 1));
@@ -204,6 +227,25 @@ class Bench {
   }
 
  private:
+  static std::vector<double> AtOnce(int count) {
+    return std::vector<double>(static_cast<size_t>(count), 0.0);
+  }
+
+  Status WarmUp(int concurrency) {
+    return flags_.warm_up > 0 ? Run(AtOnce(flags_.warm_up), concurrency).status() : OkStatus();
+  }
+
+  std::vector<double> Arrivals() {
+    std::vector<double> arrivals = AtOnce(flags_.num_requests);
+    if (flags_.request_rate <= 0) return arrivals;
+    std::exponential_distribution<double> delay(flags_.request_rate);
+    for (size_t i = 1; i < arrivals.size(); ++i) {
+      arrivals[i] =
+          arrivals[i - 1] + (flags_.exponential ? delay(random_) : 1.0 / flags_.request_rate);
+    }
+    return arrivals;
+  }
+
   static std::vector<double> FirstTokenTimes(const std::vector<Timing>& timings) {
     std::vector<double> times;
     for (const Timing& t : timings) times.push_back(t.first - t.start);
@@ -238,25 +280,40 @@ class Bench {
   std::mt19937_64 random_;
 };
 
-Status CheckFlags(const Flags& f) {
+Status FinishFlags(Flags& f) {
   if (f.mode != "throughput" && f.mode != "latency") {
     return InvalidArgument(
         "say what to measure: trireme bench throughput, or trireme bench latency");
   }
-  for (const auto& [name, value] : {std::pair("--input_len", f.input_len),
-                                    {"--output_len", f.output_len},
-                                    {"--num_requests", f.num_requests},
-                                    {"--num_runs", f.num_runs}}) {
-    if (value < 1) return InvalidArgument("{} must be at least 1, it is {}", name, value);
+  if (f.request_rate == 0 || (f.request_rate < 0 && f.exponential)) {
+    return InvalidArgument("--request_rate {} is no rate; give requests per second above 0",
+                           f.request_rate);
   }
-  return OkStatus();
+  if (f.mode == "latency" && f.request_rate > 0) {
+    return InvalidArgument("--request_rate goes with throughput; latency runs one at a time");
+  }
+  TRIREME_RETURN_IF_ERROR(CheckOutputPath("--profile", f.profile));
+  TRIREME_RETURN_IF_ERROR(ApplyDeviceFlags(f.device, f.executor));
+  TRIREME_RETURN_IF_ERROR(executor::ValidateConfig(f.executor));
+  return CheckOutputPath("--output_json", f.output_json);
 }
 
-Status RunBenchmark(Flags& flags) {
-  TRIREME_RETURN_IF_ERROR(CheckFlags(flags));
-  TRIREME_RETURN_IF_ERROR(ApplyDeviceFlags(flags.device, flags.executor));
+// Apart from the measured run: its session has the machine for itself.
+Status WriteProfile(const Flags& flags, const std::string& engine) {
+  const double bandwidth = ReadBandwidthMeter(flags.executor.num_threads).Measure();
+  TRIREME_ASSIGN_OR_RETURN(Json steps, ProfileSteps(engine, flags.executor,
+                                                    {.prompt_tokens = flags.input_len,
+                                                     .num_seqs = std::max(1, flags.concurrency)},
+                                                    bandwidth));
+  Json json = {{"engine", flags.engine_dir}, {"read_bandwidth_gb_per_s", bandwidth * 1e-9}};
+  json.update(steps);
+  return WriteFile(flags.profile, json.dump(2) + "\n");
+}
+
+Status RunBenchmark(const Flags& flags) {
   TRIREME_ASSIGN_OR_RETURN(const std::string engine,
                            ResolveEngine(flags.engine_dir, flags.resolve, PlacesFromEnvironment()));
+  if (!flags.profile.empty()) TRIREME_RETURN_IF_ERROR(WriteProfile(flags, engine));
   TRIREME_ASSIGN_OR_RETURN(const std::unique_ptr<Executor> executor,
                            Executor::Create(engine, flags.executor));
   Bench bench(flags, *executor);
@@ -287,7 +344,9 @@ int RunBench(std::span<const std::string> arguments) {
                     "trireme bench latency --engine_dir engine --input_len 512 --output_len 128"});
   AddFlags(line, flags);
   if (const std::optional<int> code = line.Parse(arguments)) return *code;
-  if (const Status status = SetLogLevel(flags.log_level); !status.ok()) return Fail(kName, status);
+  for (const Status& status : {SetLogLevel(flags.log_level), FinishFlags(flags)}) {
+    if (!status.ok()) return FailUsage(kName, status);
+  }
   const Status status = RunBenchmark(flags);
   return status.ok() ? kExitOk : Fail(kName, status);
 }

@@ -1,18 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 // trireme build: a checkpoint becomes an engine. Replaces trtllm-build and the older build.py.
 #include <fmt/core.h>
-#include <unistd.h>
 
 #include <array>
 #include <chrono>
 #include <filesystem>
 
 #include "base/log.h"
+#include "base/staged_folder.h"
 #include "base/status.h"
+#include "build_config.h"
 #include "cli.h"
 #include "commands.h"
 #include "convert/convert.h"
 #include "progress.h"
+#include "tensor/dtype.h"
 #include "trireme/builder.h"
 
 namespace trireme::cli {
@@ -22,6 +24,7 @@ constexpr std::string_view kName = "build";
 
 struct Flags {
   BuildOptions options;
+  std::string build_config;
   // The one-step form: a Hugging Face folder is converted on the way.
   std::string model_dir;
   std::string dtype = "auto";
@@ -47,13 +50,16 @@ void AddInputs(CommandLine& line, Flags& flags) {
                  "--weight_only_precision (int8)");
   line.Add("--output_dir", o.output_dir, "engine directory to write");
   line.Add("--device", o.device, "device to build for: cpu or cuda; no GPU is needed");
-  line.Add("--tp_size", o.tp_size, "tensor-parallel ways, with --model_config only");
-  line.Add("--pp_size", o.pp_size, "pipeline-parallel ways, with --model_config only");
+  line.Add("--tp_size", o.tp_size, "tensor-parallel ways, with --model_config only", {1, 1024});
+  line.Add("--pp_size", o.pp_size, "pipeline-parallel ways, with --model_config only", {1, 1024});
   line.Add("--weight_only_precision", o.weight_only_precision,
            "int8 or int4, with --model_config or --use_weight_only; a checkpoint is quantized by "
            "convert. fp8 with --model_config: weights and activations");
   line.Add("--group_size", o.group_size,
-           "int4 with --model_config: values per scale, 0 per channel");
+           "int4 with --model_config: values per scale, 0 per channel", kNotNegative);
+  line.Add("--build_config", flags.build_config,
+           "JSON file of these flags (the build_config of an engine's config.json, or that file); "
+           "flags given beside it win");
   line.Add("--input_timing_cache", o.input_timing_cache, "tactic timings to start from");
   line.Add("--output_timing_cache", o.output_timing_cache,
            "where to keep them, in the output folder");
@@ -68,14 +74,18 @@ void AddInputs(CommandLine& line, Flags& flags) {
 
 void AddLimits(CommandLine& line, BuildLimits& limits) {
   line.Add("--max_batch_size", limits.max_batch_size,
-           "sequences at once; a default that the runtime may override");
-  line.Add("--max_input_len", limits.max_input_len, "longest prompt; 0: what max_seq_len allows");
-  line.Add("--max_output_len", limits.max_output_len, "longest output; 0: what max_seq_len allows");
+           "sequences at once; a default that the runtime may override", {1, kBatchSizes.max});
+  line.Add("--max_input_len", limits.max_input_len, "longest prompt; 0: what max_seq_len allows",
+           kTokenCounts);
+  line.Add("--max_output_len", limits.max_output_len, "longest output; 0: what max_seq_len allows",
+           kTokenCounts);
   line.Add("--max_seq_len", limits.max_seq_len,
-           "longest sequence; 0: input + output, or the model's positions");
-  line.Add("--max_num_tokens", limits.max_num_tokens, "packed tokens of one step");
-  line.Add("--max_beam_width", limits.max_beam_width, "beams; more than 1 is refused");
-  line.Add("--tokens_per_block", limits.tokens_per_block, "tokens of one KV block, a power of two");
+           "longest sequence; 0: input + output, or the model's positions", kTokenCounts);
+  line.Add("--max_num_tokens", limits.max_num_tokens, "packed tokens of one step",
+           {1, kTokenCounts.max});
+  line.Add("--max_beam_width", limits.max_beam_width, "beams; more than 1 is refused", kPositive);
+  line.Add("--tokens_per_block", limits.tokens_per_block, "tokens of one KV block, a power of two",
+           {8, 1024});
 }
 
 // Plugin flags whose value is recorded and that need no code of their own here.
@@ -103,6 +113,7 @@ constexpr std::pair<const char*, const char*> kNoEffect[] = {
     {"--strongly_typed", "networks are always strongly typed"},
     {"--builder_opt", "every tactic is always considered"},
     {"--opt_num_tokens", "tactics are chosen for every token count"},
+    {"--opt_batch_size", "tactics are chosen for every token count"},
     {"--gather_context_logits", "any engine returns logits on request"},
     {"--gather_generation_logits", "any engine returns logits on request"},
     {"--gather_all_token_logits", "any engine returns logits on request"},
@@ -123,7 +134,6 @@ void AddPlugins(CommandLine& line, Flags& flags) {
 }
 
 void AddRefusals(CommandLine& line) {
-  line.AddRefused("--build_config", "options come from flags; a JSON of them is not read yet");
   line.AddRefused("--model_cls_file", "families are written in C++ against trireme/model_family.h");
   line.AddRefused("--model_cls_name", "families are written in C++ against trireme/model_family.h");
   line.AddRefused("--logits_dtype", "logits are always float32", {"float32"});
@@ -154,85 +164,100 @@ std::string EngineDType(const Flags& flags) {
   return "auto";
 }
 
-// Converts --model_dir into a checkpoint beside the engine, for the time of the build.
-class TemporaryCheckpoint {
- public:
-  explicit TemporaryCheckpoint(const std::string& output_dir)
-      : path_(output_dir + fmt::format(".checkpoint{}", ::getpid())) {}
-  ~TemporaryCheckpoint() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
+// Converts --model_dir into a checkpoint in the output folder, for the time of the build.
+StatusOr<std::unique_ptr<StagedFolder>> ConvertFirst(Flags& flags) {
+  convert::ConvertOptions options;
+  TRIREME_ASSIGN_OR_RETURN(std::unique_ptr<StagedFolder> folder,
+                           StagedFolder::Create(flags.options.output_dir));
+  options.model_dir = flags.model_dir;
+  options.output_dir = folder->path();
+  options.dtype = flags.dtype;
+  if (flags.use_weight_only) {
+    const std::string& precision = flags.options.weight_only_precision;
+    options.weight_only_precision = precision.empty() ? "int8" : precision;
+    options.group_size = flags.options.group_size;
   }
-
-  Status Convert(Flags& flags) {
-    convert::ConvertOptions options;
-    options.model_dir = flags.model_dir;
-    options.output_dir = path_;
-    options.dtype = flags.dtype;
-    if (flags.use_weight_only) {
-      const std::string& precision = flags.options.weight_only_precision;
-      options.weight_only_precision = precision.empty() ? "int8" : precision;
-      options.group_size = flags.options.group_size;
-    }
-    Progress progress("bytes");
-    TRIREME_RETURN_IF_ERROR(convert::Convert(options, [&](const convert::ConvertProgress& p) {
-      progress.Update("converting", p.done_bytes, p.total_bytes);
-    }));
-    flags.options.checkpoint_dir = path_;
-    flags.options.weight_only_precision.clear();
-    return OkStatus();
-  }
-
- private:
-  const std::string path_;
-};
-
-Status Build(Flags& flags, const CommandLine& line, BuildSummary& summary) {
-  TemporaryCheckpoint checkpoint(flags.options.output_dir);
-  if (!flags.model_dir.empty()) {
-    if (!flags.options.checkpoint_dir.empty() || !flags.options.model_config.empty()) {
-      return InvalidArgument("give one of --checkpoint_dir, --model_dir and --model_config");
-    }
-    TRIREME_RETURN_IF_ERROR(checkpoint.Convert(flags));
-  } else if (line.Given("--dtype") || flags.use_weight_only) {
-    return InvalidArgument(
-        "--dtype and --use_weight_only go with --model_dir; the dtype of an engine "
-        "of a checkpoint is --gemm_plugin's");
-  }
-  Progress progress("launches");
-  const auto report = [&](const BuildProgress& p) {
-    progress.Update(fmt::format("rank {}: {}", p.rank, p.stage), p.done, p.total);
-  };
-  return BuildEngine(flags.options, report, summary);
+  Progress progress;
+  TRIREME_RETURN_IF_ERROR(convert::Convert(options, [&](const convert::ConvertProgress& p) {
+    progress.Update("converting", "bytes", p.done_bytes, p.total_bytes);
+  }));
+  flags.options.checkpoint_dir = folder->path();
+  flags.options.weight_only_precision.clear();
+  return folder;
 }
 
-}  // namespace
-
-int RunBuild(std::span<const std::string> arguments) {
-  Flags flags;
-  CommandLine line(kName, "Compile a checkpoint into an engine.",
-                   {"trireme build --checkpoint_dir ck --output_dir engine",
-                    "trireme build --checkpoint_dir ck --output_dir engine --gemm_plugin bfloat16 "
-                    "--max_batch_size 64",
-                    "trireme build --model_dir Qwen2-0.5B --dtype bfloat16 --output_dir engine",
-                    "trireme build --model_config config.json --output_dir random --gemm_plugin "
-                    "bfloat16"});
+void AddFlags(CommandLine& line, Flags& flags) {
   AddInputs(line, flags);
   AddLimits(line, flags.options.limits);
   AddPlugins(line, flags);
   AddRefusals(line);
-  if (const std::optional<int> code = line.Parse(arguments)) return *code;
-  if (const Status status = SetLogLevel(flags.log_level); !status.ok()) return Fail(kName, status);
+}
 
-  flags.options.dtype = EngineDType(flags);
-  if (flags.gpt_attention_plugin != "auto") {
-    flags.options.plugin_config["gpt_attention_plugin"] = flags.gpt_attention_plugin;
+CommandLine MakeCommandLine() {
+  return CommandLine(
+      kName, "Compile a checkpoint into an engine.",
+      {"trireme build --checkpoint_dir ck --output_dir engine",
+       "trireme build --checkpoint_dir ck --output_dir engine --gemm_plugin bfloat16 "
+       "--max_batch_size 64",
+       "trireme build --model_dir Qwen2-0.5B --dtype bfloat16 --output_dir engine",
+       "trireme build --model_config config.json --output_dir random --gemm_plugin "
+       "bfloat16"});
+}
+
+// Checks the flags against each other and completes the options.
+Status FinishFlags(Flags& flags, const CommandLine& line) {
+  TRIREME_RETURN_IF_ERROR(SetLogLevel(flags.log_level));
+  BuildOptions& o = flags.options;
+  const int inputs = !o.checkpoint_dir.empty() + !o.model_config.empty() + !flags.model_dir.empty();
+  if (inputs != 1) {
+    return InvalidArgument("give one of --checkpoint_dir, --model_dir and --model_config");
   }
-  if (flags.gemm_plugin != "auto") flags.options.plugin_config["gemm_plugin"] = flags.gemm_plugin;
+  if (flags.model_dir.empty() && (line.Given("--dtype") || flags.use_weight_only)) {
+    return InvalidArgument(
+        "--dtype and --use_weight_only go with --model_dir; the dtype of an engine "
+        "of a checkpoint is --gemm_plugin's");
+  }
+  std::error_code ignored;
+  if (!flags.model_dir.empty() &&
+      std::filesystem::equivalent(flags.model_dir, o.output_dir, ignored)) {
+    return InvalidArgument("--output_dir '{}' is the model's own folder; choose another",
+                           o.output_dir);
+  }
+  o.dtype = EngineDType(flags);
+  if (o.dtype != "auto") {
+    TRIREME_RETURN_IF_ERROR(ParseDType(o.dtype).status().WithContext(
+        "--gemm_plugin and --gpt_attention_plugin take a dtype, auto or disable"));
+  }
+  if (flags.gpt_attention_plugin != "auto") {
+    o.plugin_config["gpt_attention_plugin"] = flags.gpt_attention_plugin;
+  }
+  if (flags.gemm_plugin != "auto") o.plugin_config["gemm_plugin"] = flags.gemm_plugin;
+  return OkStatus();
+}
+
+Status Build(Flags& flags, BuildSummary& summary) {
+  std::unique_ptr<StagedFolder> checkpoint;
+  if (!flags.model_dir.empty()) {
+    TRIREME_ASSIGN_OR_RETURN(checkpoint, ConvertFirst(flags));
+  }
+  Progress progress;
+  const auto report = [&](const BuildProgress& p) {
+    progress.Update(fmt::format("rank {}: {}", p.rank, p.stage),
+                    p.counts_bytes ? "bytes" : "layers", p.done, p.total);
+  };
+  return BuildEngine(flags.options, report, summary);
+}
+
+int BuildAndTime(Flags& flags, const CommandLine& line) {
+  if (const Status status = FinishFlags(flags, line); !status.ok()) {
+    return FailUsage(kName, status);
+  }
   const auto begin = std::chrono::steady_clock::now();
   BuildSummary summary;
-  const Status status = Build(flags, line, summary);
+  const Status status = Build(flags, summary);
   if (!status.ok()) return Fail(kName, status);
+  fmt::print("Parameters: {}, {} bytes of weights, {} bytes of KV cache per token\n",
+             summary.num_parameters, summary.weight_bytes, summary.kv_bytes_per_token);
   fmt::print("Parameters: {}, {} bytes of weights, {} bytes of KV cache per token\n",
              summary.num_parameters, summary.weight_bytes, summary.kv_bytes_per_token);
   const auto seconds =
@@ -242,6 +267,26 @@ int RunBuild(std::span<const std::string> arguments) {
   fmt::print("Total time of building all {} engines: {:02}:{:02}:{:02}\n", ranks, seconds / 3600,
              seconds / 60 % 60, seconds % 60);
   return kExitOk;
+}
+
+}  // namespace
+
+int RunBuild(std::span<const std::string> arguments) {
+  Flags flags;
+  CommandLine line = MakeCommandLine();
+  AddFlags(line, flags);
+  if (const std::optional<int> code = line.Parse(arguments)) return *code;
+  if (flags.build_config.empty()) return BuildAndTime(flags, line);
+
+  // The file's flags first, so that those of the command line win.
+  StatusOr<std::vector<std::string>> all = FlagsOfBuildConfig(flags.build_config, line);
+  if (!all.ok()) return Fail(kName, all.status());
+  all->insert(all->end(), arguments.begin(), arguments.end());
+  Flags both;
+  CommandLine second = MakeCommandLine();
+  AddFlags(second, both);
+  if (const std::optional<int> code = second.Parse(*all)) return *code;
+  return BuildAndTime(both, second);
 }
 
 }  // namespace trireme::cli

@@ -1,12 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli.h"
 
+#include <unistd.h>
+
 #include <CLI/App.hpp>
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
 #include <algorithm>
 #include <cctype>
+#include <cerrno>
+#include <charconv>
 #include <cstdio>
+#include <filesystem>
 #include <numeric>
 
 #include "base/status.h"
@@ -36,6 +41,40 @@ bool StartsWithTypographicDash(const std::string& argument) {
     if (argument.starts_with(dash) || argument.starts_with("-" + std::string(dash))) return true;
   }
   return false;
+}
+
+// "", " of at least 1", " from 0 to 1".
+std::string BoundsText(Bounds bounds) {
+  const Bounds none;
+  const bool has_min = bounds.min > none.min;
+  const bool has_max = bounds.max < none.max;
+  if (has_min && has_max) return fmt::format(" from {} to {}", bounds.min, bounds.max);
+  if (has_min) return fmt::format(" of at least {}", bounds.min);
+  return has_max ? fmt::format(" of at most {}", bounds.max) : "";
+}
+
+// Checks the text of a number and writes it as CLI11's own conversion reads it right: that takes an
+// empty text as 0, wraps a negative number into an unsigned one and reads a leading 0 as octal.
+// Returns what is wrong.
+template <typename T>
+std::string CheckNumber(std::string& text, Bounds bounds) {
+  const std::string_view digits = std::string_view(text).substr(text.starts_with("+") ? 1 : 0);
+  T value{};
+  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
+  const bool is_number = error == std::errc() && end == digits.data() + digits.size();
+  if (std::is_unsigned_v<T>) bounds.min = std::max(bounds.min, 0.0);
+  const double number = static_cast<double>(value);
+  if (is_number && number >= bounds.min && number <= bounds.max) {
+    text = fmt::format("{}", value);
+    return "";
+  }
+  constexpr const char* kKind = std::is_integral_v<T> ? "whole number" : "finite number";
+  return fmt::format("'{}' is not a {}{}", text, kKind, BoundsText(bounds));
+}
+
+template <typename T>
+CLI::Validator NumberValidator(Bounds bounds) {
+  return CLI::Validator([bounds](std::string& text) { return CheckNumber<T>(text, bounds); }, "");
 }
 
 }  // namespace
@@ -82,9 +121,13 @@ struct CommandLine::Impl {
   }
 
   template <typename T>
-  void AddValue(const std::string& flag, T& value, const std::string& help) {
+  CLI::Option* AddValue(const std::string& flag, T& value, const std::string& help) {
     Known(flag);
-    app.add_option(flag, value, help)->capture_default_str();
+    return app.add_option(flag, value, help)->capture_default_str();
+  }
+  template <typename T>
+  void AddNumber(const std::string& flag, T& value, const std::string& help, Bounds bounds) {
+    AddValue(flag, value, help)->transform(NumberValidator<T>(bounds));
   }
 
   std::string NearestFlag(const std::string& flag) const;
@@ -110,24 +153,29 @@ CommandLine::CommandLine(std::string_view name, std::string_view summary,
 }
 
 CommandLine::~CommandLine() = default;
+CommandLine::CommandLine(CommandLine&&) noexcept = default;
 
 void CommandLine::Add(const std::string& name, std::string& value, const std::string& help) {
   impl_->AddValue(name, value, help);
 }
-void CommandLine::Add(const std::string& name, int& value, const std::string& help) {
-  impl_->AddValue(name, value, help);
+void CommandLine::Add(const std::string& name, int& value, const std::string& help, Bounds bounds) {
+  impl_->AddNumber(name, value, help, bounds);
 }
-void CommandLine::Add(const std::string& name, int64_t& value, const std::string& help) {
-  impl_->AddValue(name, value, help);
+void CommandLine::Add(const std::string& name, int64_t& value, const std::string& help,
+                      Bounds bounds) {
+  impl_->AddNumber(name, value, help, bounds);
 }
-void CommandLine::Add(const std::string& name, uint64_t& value, const std::string& help) {
-  impl_->AddValue(name, value, help);
+void CommandLine::Add(const std::string& name, uint64_t& value, const std::string& help,
+                      Bounds bounds) {
+  impl_->AddNumber(name, value, help, bounds);
 }
-void CommandLine::Add(const std::string& name, float& value, const std::string& help) {
-  impl_->AddValue(name, value, help);
+void CommandLine::Add(const std::string& name, float& value, const std::string& help,
+                      Bounds bounds) {
+  impl_->AddNumber(name, value, help, bounds);
 }
-void CommandLine::Add(const std::string& name, double& value, const std::string& help) {
-  impl_->AddValue(name, value, help);
+void CommandLine::Add(const std::string& name, double& value, const std::string& help,
+                      Bounds bounds) {
+  impl_->AddNumber(name, value, help, bounds);
 }
 
 void CommandLine::AddList(const std::string& name, std::vector<std::string>& values,
@@ -139,7 +187,9 @@ void CommandLine::AddList(const std::string& name, std::vector<std::string>& val
 void CommandLine::AddList(const std::string& name, std::vector<int>& values,
                           const std::string& help) {
   impl_->Known(name);
-  impl_->app.add_option(name, values, help)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  impl_->app.add_option(name, values, help)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
+      ->transform(NumberValidator<int>({}));
 }
 
 void CommandLine::AddSwitch(const std::string& name, bool& value, const std::string& help) {
@@ -179,6 +229,13 @@ void CommandLine::AddRefused(const std::string& name, const std::string& why,
 }
 
 bool CommandLine::Given(const std::string& name) const { return impl_->app.count(name) > 0; }
+bool CommandLine::Knows(const std::string& name) const {
+  return impl_->app.get_option_no_throw(name) != nullptr;
+}
+bool CommandLine::IsSwitch(const std::string& name) const {
+  const CLI::Option* option = impl_->app.get_option_no_throw(name);
+  return option != nullptr && option->get_expected_max() == 0;
+}
 
 std::string CommandLine::Impl::NearestFlag(const std::string& flag) const {
   std::string nearest;
@@ -227,7 +284,13 @@ std::optional<int> CommandLine::Parse(std::span<const std::string> arguments) {
                  impl_->name, argument, word == std::string::npos ? "flag" : argument.substr(word));
       return kExitUsage;
     }
-    normal.push_back(NormaliseFlag(argument));
+    std::string flag = NormaliseFlag(argument);
+    // CLI11 takes the next argument for the value of "--name=".
+    const bool is_empty = flag.starts_with("--") && flag.ends_with("=") &&
+                          flag.find('=') == flag.size() - 1 && flag.size() > 3;
+    if (is_empty) flag.pop_back();
+    normal.push_back(std::move(flag));
+    if (is_empty) normal.emplace_back();
   }
   std::reverse(normal.begin(), normal.end());  // CLI11 takes its vector from the back
   try {
@@ -249,10 +312,37 @@ std::optional<int> CommandLine::Parse(std::span<const std::string> arguments) {
 
 int Fail(std::string_view command, const Status& status) {
   fmt::print(stderr, "trireme {}: {}\n", command, status.message());
-  return status.code() == StatusCode::kInvalidArgument ||
-                 status.code() == StatusCode::kUnimplemented
-             ? kExitUsage
-             : kExitFailure;
+  switch (status.code()) {
+    case StatusCode::kInvalidArgument:
+    case StatusCode::kNotFound:
+    case StatusCode::kFailedPrecondition:
+    case StatusCode::kUnimplemented: return kExitData;
+    case StatusCode::kAlreadyExists:
+    case StatusCode::kResourceExhausted:
+    case StatusCode::kDeadlineExceeded:
+    case StatusCode::kUnavailable: return kExitResources;
+    default: return kExitInternal;
+  }
+}
+
+int FailUsage(std::string_view command, const Status& status) {
+  fmt::print(stderr, "trireme {}: {}\n", command, status.message());
+  return kExitUsage;
+}
+
+Status CheckOutputPath(std::string_view flag, const std::string& path) {
+  if (path.empty()) return OkStatus();
+  std::error_code error;
+  if (std::filesystem::is_directory(path, error)) {
+    return InvalidArgument("{} '{}' is a folder; name a file", flag, path);
+  }
+  std::filesystem::path folder = std::filesystem::path(path).parent_path();
+  if (folder.empty()) folder = ".";
+  if (!std::filesystem::is_directory(folder, error)) {
+    return InvalidArgument("{} '{}': there is no folder '{}'", flag, path, folder.string());
+  }
+  if (::access(folder.c_str(), W_OK) == 0) return OkStatus();
+  return ErrnoStatus(errno, fmt::format("{} '{}' cannot be written", flag, path));
 }
 
 }  // namespace trireme::cli

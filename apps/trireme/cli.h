@@ -18,9 +18,24 @@
 
 namespace trireme::cli {
 
+// Exit codes of every command, as docs/exit_codes.md lists them.
 inline constexpr int kExitOk = 0;
-inline constexpr int kExitFailure = 1;  // the work could not be done
-inline constexpr int kExitUsage = 2;    // the command line is wrong
+inline constexpr int kExitInternal = 1;  // a failure that is nobody's input: a defect, a full disk
+inline constexpr int kExitUsage = 2;     // the command line is wrong; nothing was done
+inline constexpr int kExitData = 3;  // a model, engine or input file cannot be used, or is missing
+inline constexpr int kExitResources = 4;  // memory, disk, port or queue: may pass another time
+
+// Values a numeric flag takes, both ends included. NaN lies in no range.
+struct Bounds {
+  double min = -1e300;
+  double max = 1e300;
+};
+inline constexpr Bounds kPositive = {1, 1e300};
+inline constexpr Bounds kNotNegative = {0, 1e300};
+inline constexpr Bounds kBatchSizes = {0, 1 << 16};  // 0: as built
+inline constexpr Bounds kTokenCounts = {0, 1 << 24};
+inline constexpr Bounds kThreads = {0, 1024};
+inline constexpr Bounds kPorts = {0, 65535};
 
 class CommandLine {
  public:
@@ -28,15 +43,16 @@ class CommandLine {
   CommandLine(std::string_view name, std::string_view summary, std::vector<std::string> examples);
 
   ~CommandLine();
+  CommandLine(CommandLine&&) noexcept;
 
   // A flag with a value, as "--max_batch_size" or "-m,--model_name". What `value` holds is the
-  // default that --help shows.
+  // default that --help shows. A number outside its bounds is refused by the flag's name.
   void Add(const std::string& name, std::string& value, const std::string& help);
-  void Add(const std::string& name, int& value, const std::string& help);
-  void Add(const std::string& name, int64_t& value, const std::string& help);
-  void Add(const std::string& name, uint64_t& value, const std::string& help);
-  void Add(const std::string& name, float& value, const std::string& help);
-  void Add(const std::string& name, double& value, const std::string& help);
+  void Add(const std::string& name, int& value, const std::string& help, Bounds bounds = {});
+  void Add(const std::string& name, int64_t& value, const std::string& help, Bounds bounds = {});
+  void Add(const std::string& name, uint64_t& value, const std::string& help, Bounds bounds = {});
+  void Add(const std::string& name, float& value, const std::string& help, Bounds bounds = {});
+  void Add(const std::string& name, double& value, const std::string& help, Bounds bounds = {});
   // A flag that may be repeated, each time with one or more values.
   void AddList(const std::string& name, std::vector<std::string>& values, const std::string& help);
   void AddList(const std::string& name, std::vector<int>& values, const std::string& help);
@@ -58,14 +74,23 @@ class CommandLine {
 
   // Whether the user gave the flag.
   bool Given(const std::string& name) const;
+  // Whether there is such a flag, and one without a value.
+  bool Knows(const std::string& name) const;
+  bool IsSwitch(const std::string& name) const;
 
  private:
   struct Impl;  // keeps CLI11 out of this header: its templates are slow to compile
-  const std::unique_ptr<Impl> impl_;
+  std::unique_ptr<Impl> impl_;
 };
 
 // Prints "trireme NAME: message" to stderr and returns the exit code of the status.
 int Fail(std::string_view command, const Status& status);
+// The same for what is wrong with the command line itself, found before any work.
+int FailUsage(std::string_view command, const Status& status);
+
+// Whether a file can be made or replaced at `path`, so that long work does not end in an error; an
+// empty path is none. Errors name `flag`.
+Status CheckOutputPath(std::string_view flag, const std::string& path);
 
 // The subcommands. Each returns the process' exit code.
 using CommandFn = int (*)(std::span<const std::string> arguments);

@@ -31,17 +31,18 @@ void AddFlags(CommandLine& line, Flags& f) {
   line.Require("--model_dir");
   line.Add("--output_dir", o.output_dir, "checkpoint directory to write");
   line.Add("--dtype", o.dtype, "float32, float16, bfloat16, or auto: as published");
-  line.Add("--tp_size", o.tp_size, "tensor-parallel ways");
-  line.Add("--pp_size", o.pp_size, "pipeline-parallel ways");
+  line.Add("--tp_size", o.tp_size, "tensor-parallel ways", {1, 1024});
+  line.Add("--pp_size", o.pp_size, "pipeline-parallel ways", {1, 1024});
   line.AddSwitch("--use_weight_only", f.use_weight_only, "quantize the weights of linear layers");
   line.Add("--weight_only_precision", f.weight_only_precision,
            "with --use_weight_only: int8 or int4");
   line.AddSwitch("--per_group", f.per_group,
                  "int4: one scale per group of inputs, not per channel");
-  line.Add("--group_size", f.group_size, "with --per_group: inputs per scale");
+  line.Add("--group_size", f.group_size, "with --per_group: inputs per scale", kPositive);
   line.AddSwitch("--use_parallel_embedding", o.use_parallel_embedding, "shard the embedding table");
-  line.Add("--embedding_sharding_dim", o.embedding_sharding_dim, "0: vocabulary, 1: hidden");
-  line.Add("--workers", o.workers, "tensors converted at once");
+  line.Add("--embedding_sharding_dim", o.embedding_sharding_dim, "0: vocabulary, 1: hidden",
+           {0, 1});
+  line.Add("--workers", o.workers, "tensors converted at once", {1, 256});
   line.AddSwitch("--save_config_only", o.save_config_only, "write config.json alone");
   line.Add("--log_level", f.log_level, "verbosity: debug, info, warning, error");
 }
@@ -83,43 +84,42 @@ void AddOthers(CommandLine& line) {
   }
 }
 
+Status FinishFlags(const CommandLine& line, Flags& flags) {
+  if (flags.use_weight_only) {
+    flags.options.weight_only_precision = flags.weight_only_precision;
+    if (flags.weight_only_precision == "int4_gptq") {
+      return Unimplemented(
+          "--weight_only_precision int4_gptq: GPTQ checkpoints are not read yet; use int8 or int4");
+    }
+    if (flags.per_group) flags.options.group_size = flags.group_size;
+  } else if (line.Given("--weight_only_precision") || flags.per_group) {
+    return InvalidArgument("--weight_only_precision and --per_group go with --use_weight_only");
+  }
+  return convert::CheckOptions(flags.options);
+}
+
 }  // namespace
 
 int RunConvert(std::span<const std::string> arguments) {
   Flags flags;
-  CommandLine line(
-      kName, "Convert a Hugging Face folder to a checkpoint.",
-      {"trireme convert --model_dir Qwen2-0.5B --output_dir ck --dtype bfloat16",
-       "trireme convert --model_dir Llama-3-8B --output_dir ck --tp_size 2 --workers 2",
-       "trireme convert --model_dir Llama-3-8B --output_dir ck --use_weight_only "
-       "--weight_only_precision int4 --per_group"});
+  CommandLine line(kName, "Convert a Hugging Face folder to a checkpoint.",
+                   {"trireme convert --model_dir Qwen2-0.5B --output_dir ck --dtype bfloat16",
+                    "trireme convert --model_dir Llama-3-8B --output_dir ck --workers 2",
+                    "trireme convert --model_dir Llama-3-8B --output_dir ck --use_weight_only "
+                    "--weight_only_precision int4 --per_group"});
   AddFlags(line, flags);
   AddOthers(line);
   if (const std::optional<int> code = line.Parse(arguments)) return *code;
-  if (const Status status = SetLogLevel(flags.log_level); !status.ok()) return Fail(kName, status);
-  if (flags.use_weight_only) {
-    flags.options.weight_only_precision = flags.weight_only_precision;
-    if (flags.weight_only_precision == "int4_gptq") {
-      return Fail(kName,
-                  Unimplemented("--weight_only_precision int4_gptq: GPTQ checkpoints are not "
-                                "read yet; use int8 or int4"));
-    }
-    if (flags.per_group && flags.group_size < 1) {
-      return Fail(kName,
-                  InvalidArgument("--group_size must be positive, it is {}", flags.group_size));
-    }
-    if (flags.per_group) flags.options.group_size = flags.group_size;
-  } else if (line.Given("--weight_only_precision") || flags.per_group) {
-    return Fail(kName, InvalidArgument(
-                           "--weight_only_precision and --per_group go with --use_weight_only"));
+  if (const Status status = SetLogLevel(flags.log_level); !status.ok()) {
+    return FailUsage(kName, status);
   }
-
+  if (const Status status = FinishFlags(line, flags); !status.ok()) return FailUsage(kName, status);
   const auto begin = std::chrono::steady_clock::now();
   Status status;
   {
-    Progress progress("bytes");
+    Progress progress;
     status = convert::Convert(flags.options, [&](const convert::ConvertProgress& p) {
-      progress.Update("converting", p.done_bytes, p.total_bytes);
+      progress.Update("converting", "bytes", p.done_bytes, p.total_bytes);
     });
   }
   if (!status.ok()) return Fail(kName, status);

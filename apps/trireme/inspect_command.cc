@@ -29,6 +29,7 @@ struct Flags {
   bool tensors = false;
   bool plan = false;
   bool json = false;
+  bool verify = false;
 };
 
 Json TensorsJson(const TensorSource& source, bool list) {
@@ -70,6 +71,10 @@ Json PlanJson(const plan::Plan& plan) {
 
 StatusOr<Json> InspectEngine(const Flags& flags) {
   TRIREME_ASSIGN_OR_RETURN(const engine::LoadedEngine engine, engine::OpenEngine(flags.path));
+  if (flags.verify) {
+    ThreadPool pool(0, /*pin=*/false);
+    TRIREME_RETURN_IF_ERROR(engine::VerifyWeights(engine, pool));
+  }
   int64_t stored = 0;
   int64_t synthetic = 0;
   std::map<std::string, int64_t> bytes_by_layout;
@@ -99,6 +104,7 @@ StatusOr<Json> InspectEngine(const Flags& flags) {
                {"kv_bytes_per_token", kv.block_bytes() / kv.block_size},
                {"activation_arena_bytes_at_limits", memory.total_bytes},
                {"launches", engine.plan.launches.size()}};
+  if (flags.verify) json["verified"] = "every weight matches its checksum";
   if (flags.tensors) {
     for (const plan::Weight& weight : engine.plan.weights) {
       json["list"].push_back({{"name", weight.name},
@@ -137,15 +143,19 @@ StatusOr<Json> Inspect(const Flags& flags) {
   std::error_code error;
   const fs::path path = flags.path;
   if (!fs::exists(path, error)) return NotFound("nothing at '{}'", flags.path);
-  if (path.extension() == ".safetensors") {
+  const bool is_engine = !fs::is_directory(path, error) ? path.extension() != ".safetensors"
+                                                        : fs::exists(path / "rank0.engine", error);
+  if (is_engine) return InspectEngine(flags);
+  if (flags.verify) {
+    return InvalidArgument("--verify takes an engine; the files of '{}' hold no checksums",
+                           flags.path);
+  }
+  if (!fs::is_directory(path, error)) {
     TRIREME_ASSIGN_OR_RETURN(const std::unique_ptr<TensorSource> source,
                              OpenSafetensors(flags.path));
     Json json = {{"kind", "safetensors"}};
     json.update(TensorsJson(*source, flags.tensors));
     return json;
-  }
-  if (!fs::is_directory(path, error) || fs::exists(path / "rank0.engine", error)) {
-    return InspectEngine(flags);
   }
   if (fs::exists(path / "rank0.safetensors", error)) return InspectCheckpoint(flags);
   TRIREME_ASSIGN_OR_RETURN(const std::unique_ptr<TensorSource> source, OpenHfWeights(flags.path));
@@ -182,9 +192,10 @@ int RunInspect(std::span<const std::string> arguments) {
       "engine or checkpoint directory, Hugging Face folder, .engine or .safetensors");
   line.AddSwitch("--tensors", flags.tensors, "list every tensor");
   line.AddSwitch("--plan", flags.plan, "list the launches of an engine with their tactics");
+  line.AddSwitch("--verify", flags.verify, "read every weight of an engine against its checksum");
   line.AddSwitch("--json", flags.json, "print JSON");
   if (const std::optional<int> code = line.Parse(arguments)) return *code;
-  if (flags.path.empty()) return Fail(kName, InvalidArgument("name a file or folder"));
+  if (flags.path.empty()) return FailUsage(kName, InvalidArgument("name a file or folder"));
   const StatusOr<Json> json = Inspect(flags);
   if (!json.ok()) return Fail(kName, json.status());
   if (flags.json) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The trireme executable: picks the subcommand.
 #include <cstdio>
+#include <new>
 #include <string>
 #include <vector>
 
@@ -69,5 +70,10 @@ int Main(const std::vector<std::string>& arguments) {
 }  // namespace trireme::cli
 
 int main(int argc, char** argv) {
-  return trireme::cli::Main(std::vector<std::string>(argv + 1, argv + argc));
+  try {
+    return trireme::cli::Main(std::vector<std::string>(argv + 1, argv + argc));
+  } catch (const std::bad_alloc&) {
+    std::fputs("trireme: out of memory; lower the limits, such as --max_batch_size\n", stderr);
+    return trireme::cli::kExitResources;
+  }
 }

@@ -14,19 +14,17 @@ namespace trireme::cli {
 
 class Progress {
  public:
-  // `unit`: "bytes" is shown in MB; others as counts.
-  explicit Progress(std::string_view unit);
+  Progress();
   ~Progress();
 
-  // A new `stage` starts its own clock.
-  void Update(std::string_view stage, int64_t done, int64_t total);
+  // A new `stage` starts its own clock. `unit`: "bytes" are shown in MB.
+  void Update(std::string_view stage, std::string_view unit, int64_t done, int64_t total);
 
  private:
   using Clock = std::chrono::steady_clock;
 
-  void Print(int64_t done, int64_t total, bool last) REQUIRES(mutex_);
+  void Print(std::string_view unit, int64_t done, int64_t total, bool last) REQUIRES(mutex_);
 
-  const std::string unit_;
   const bool terminal_;
   Mutex mutex_;
   std::string stage_ GUARDED_BY(mutex_);

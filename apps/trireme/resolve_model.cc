@@ -15,6 +15,7 @@
 #include "base/status.h"
 #include "base/version.h"
 #include "convert/convert.h"
+#include "formats/engine_file.h"
 #include "progress.h"
 #include "trireme/builder.h"
 #ifdef TRIREME_HAS_CUDA
@@ -74,9 +75,10 @@ Status BuildInto(const std::string& checkpoint, const std::string& engine,
   build.output_dir = engine;
   build.device = ResolveDevice(options.device);
   build.dtype = options.dtype;
-  Progress progress("");
-  return BuildEngine(build,
-                     [&](const BuildProgress& p) { progress.Update(p.stage, p.done, p.total); });
+  Progress progress;
+  return BuildEngine(build, [&](const BuildProgress& p) {
+    progress.Update(p.stage, p.counts_bytes ? "bytes" : "layers", p.done, p.total);
+  });
 }
 
 Status ConvertInto(const std::string& model, const std::string& checkpoint,
@@ -86,9 +88,9 @@ Status ConvertInto(const std::string& model, const std::string& checkpoint,
   convert_options.output_dir = checkpoint;
   convert_options.dtype = options.dtype;
   convert_options.weight_only_precision = options.weight_only_precision;
-  Progress progress("bytes");
+  Progress progress;
   return convert::Convert(convert_options, [&](const convert::ConvertProgress& p) {
-    progress.Update("converting", p.done_bytes, p.total_bytes);
+    progress.Update("converting", "bytes", p.done_bytes, p.total_bytes);
   });
 }
 
@@ -99,8 +101,8 @@ StatusOr<std::string> CachedEngine(const fs::path& folder, FolderKind kind,
     return FailedPrecondition("no folder for the engine cache: set HOME or TRIREME_CACHE");
   }
   const std::string key =
-      fmt::format("{}\n{} {} {} {}", Fingerprint(folder), ResolveDevice(options.device),
-                  options.dtype, options.weight_only_precision, Version());
+      fmt::format("{}\n{} {} {} {} {}", Fingerprint(folder), ResolveDevice(options.device),
+                  options.dtype, options.weight_only_precision, Version(), kEngineFormatVersion);
   const fs::path target = fs::path(places.engine_cache) /
                           fmt::format("{}-{:016x}", folder.filename().string(), Hash(key));
   if (KindOf(target) == FolderKind::kEngine && fs::exists(target / "config.json")) {

@@ -12,11 +12,11 @@
 #include "base/status.h"
 #include "cli.h"
 #include "commands.h"
-#include "device_flags.h"
 #include "formats/npy.h"
+#include "generate/generation_defaults.h"
 #include "resolve_model.h"
+#include "run_flags.h"
 #include "trireme/chat_template.h"
-#include "trireme/executor.h"
 #include "trireme/tokenizer.h"
 
 namespace trireme::cli {
@@ -24,36 +24,6 @@ namespace {
 
 constexpr std::string_view kName = "run";
 constexpr const char* kDefaultText = "Born in north-east France, Soyer trained as a";
-
-struct Flags {
-  std::string engine_dir = "engine_outputs";
-  std::string tokenizer_dir;
-  std::vector<std::string> input_text;
-  std::string input_file;
-  int max_input_length = 0;
-  int max_output_len = 0;
-  int end_id = -2;  // -2: the tokenizer's
-  bool no_add_special_tokens = false;
-  bool chat = false;
-  std::string system;
-  std::string chat_template;
-  bool streaming = false;
-  int streaming_interval = 1;
-  SamplingParams sampling;
-  std::vector<std::string> stop_words;
-  std::vector<std::string> bad_words;
-  std::string output_csv;
-  std::string output_npy;
-  std::string output_logits_npy;
-  std::string output_context_logits_npy;
-  std::string output_log_probs_npy;
-  std::string output_cum_log_probs_npy;
-  bool run_profiling = false;
-  ExecutorConfig executor;
-  ResolveOptions resolve;
-  DeviceFlags device;
-  std::string log_level = "warning";
-};
 
 // One prompt and what became of it.
 struct Prompt {
@@ -66,97 +36,17 @@ struct Prompt {
   Status error;
 };
 
-void AddFlags(CommandLine& line, Flags& f) {
-  line.Add("--engine_dir", f.engine_dir,
-           "engine directory, one .engine file, or what `trireme serve` takes as a model");
-  line.Add("--tokenizer_dir", f.tokenizer_dir, "tokenizer; default: the engine's own");
-  line.AddList("--input_text", f.input_text, "prompts; may be repeated");
-  line.Add("--input_file", f.input_file,
-           "prompts from a .csv or .npy of ids, or a .txt, one a line");
-  line.Add("--max_input_length", f.max_input_length,
-           "keep the last that many tokens of a prompt; 0: refuse one that is too long");
-  line.Add("--max_output_len,--max_new_tokens", f.max_output_len, "new tokens at most");
-  line.Require("--max_output_len");
-  line.Add("--end_id", f.end_id, "token that ends a text; -1: never stop; -2: the tokenizer's");
-  line.AddSwitch("--no_add_special_tokens", f.no_add_special_tokens,
-                 "do not add the tokenizer's special tokens to the prompt");
-  line.AddSwitch("--chat", f.chat, "the prompt is a user's message: apply the chat template");
-  line.Add("--system", f.system, "system message, with --chat");
-  line.Add("--chat_template", f.chat_template, "file with a template, instead of the model's own");
-  line.AddSwitch("--streaming", f.streaming, "print text as it comes");
-  line.Add("--streaming_interval", f.streaming_interval, "tokens between two prints");
-  line.Add("--temperature", f.sampling.temperature, "divides the logits");
-  f.sampling.top_k = 1;
-  line.Add("--top_k", f.sampling.top_k, "sample among that many; 1: greedy; 0: no limit");
-  line.Add("--top_p", f.sampling.top_p, "sample among the fewest of that probability; 0: off");
-  line.Add("--min_p", f.sampling.min_p,
-           "drop tokens below that share of the best one's probability");
-  line.Add("--random_seed", f.sampling.seed, "equal seeds repeat");
-  line.Add("--repetition_penalty", f.sampling.repetition_penalty, "1: none");
-  line.Add("--presence_penalty", f.sampling.presence_penalty, "0: none");
-  line.Add("--frequency_penalty", f.sampling.frequency_penalty, "0: none");
-  line.Add("--no_repeat_ngram_size", f.sampling.no_repeat_ngram_size, "0: off");
-  line.Add("--min_length", f.sampling.min_tokens, "new tokens before the end token may come");
-  line.AddList("--stop_words", f.stop_words, "texts that end the output");
-  line.AddList("--bad_words", f.bad_words, "texts that must not come");
-  line.Add("--output_csv", f.output_csv, "write prompt and output ids, a line per prompt");
-  line.Add("--output_npy", f.output_npy,
-           "write prompt and output ids, int32 [prompts, longest], padded with the end id");
-  line.Add("--output_logits_npy", f.output_logits_npy,
-           "write generation logits, float32 [prompts, new tokens, vocab], zero-padded");
-  line.Add("--output_context_logits_npy", f.output_context_logits_npy,
-           "write the prompts' logits, float32 [prompts, longest prompt, vocab], zero-padded");
-  line.Add("--output_log_probs_npy", f.output_log_probs_npy,
-           "write log probabilities, float32 [prompts, new tokens], zero-padded");
-  line.Add("--output_cum_log_probs_npy", f.output_cum_log_probs_npy,
-           "write their sums, float32 [prompts]");
-  line.AddSwitch("--run_profiling", f.run_profiling,
-                 "run once to warm up, then 10 times, and time it");
-  line.Add("--kv_cache_free_gpu_mem_fraction,--kv_cache_free_gpu_memory_fraction",
-           f.executor.kv_cache.free_memory_fraction,
-           "share of free memory for the KV cache, between 0 and 1");
-  line.Add("--num_threads", f.executor.num_threads, "0: one per processor");
-  line.AddSwitch("--enable_chunked_context", f.executor.enable_chunked_context, "on by default");
-  line.Add("--device", f.resolve.device,
-           "device of an engine built here: cpu, cuda, or auto (cuda where a GPU is found)");
-  line.Add("--dtype", f.resolve.dtype, "of an engine built here");
-  AddDeviceFlags(line, f.device);
-  line.Add("--log_level", f.log_level, "verbosity: debug, info, warning, error");
-}
-
-void AddOthers(CommandLine& line) {
-  line.AddNoEffect("--use_py_session", "there is one session, in C++");
-  line.AddNoEffect("--no_prompt_template", "text is fed as it is unless --chat is given");
-  line.AddNoEffect("--tokenizer_type", "the tokenizer's files say what it is");
-  line.AddNoEffect("--gpu_weights_percent", "weights are mapped from the engine file");
-  line.AddNoEffect("--early_stopping", "only beam search reads it");
-  line.AddNoEffect("--length_penalty", "only beam search reads it");
-  line.AddNoEffect("--debug_mode", "use --log_level debug");
-  line.AddRefused("--num_beams", "beam search does not exist yet", {"1"});
-  line.AddRefused("--vocab_file", "give the folder that holds it as --tokenizer_dir");
-  line.AddRefused("--max_attention_window_size",
-                  "windows other than the model's own do not exist yet");
-  line.AddRefused("--sink_token_length", "sink tokens do not exist yet");
-  line.AddRefused("--prompt_table_path", "prompt tuning does not exist yet");
-  line.AddRefused("--prompt_tasks", "prompt tuning does not exist yet");
-  line.AddRefused("--num_prepend_vtokens", "prompt tuning does not exist yet");
-  line.AddRefused("--lora_dir", "adapters at run time do not exist yet");
-  line.AddRefused("--lora_task_uids", "adapters at run time do not exist yet");
-  line.AddRefused("--lora_ckpt_source", "adapters at run time do not exist yet");
-  line.AddRefused("--medusa_choices", "Medusa does not exist yet");
-}
-
 class Runner {
  public:
-  explicit Runner(Flags flags) : flags_(std::move(flags)) {}
+  explicit Runner(RunFlags flags) : flags_(std::move(flags)) {}
 
   Status Run() {
     TRIREME_ASSIGN_OR_RETURN(flags_.engine_dir, ResolveEngine(flags_.engine_dir, flags_.resolve,
                                                               PlacesFromEnvironment()));
-    TRIREME_RETURN_IF_ERROR(ApplyDeviceFlags(flags_.device, flags_.executor));
     TRIREME_RETURN_IF_ERROR(LoadTokenizer());
     TRIREME_RETURN_IF_ERROR(LoadPrompts());
     TRIREME_ASSIGN_OR_RETURN(executor_, Executor::Create(flags_.engine_dir, flags_.executor));
+    TRIREME_RETURN_IF_ERROR(ReadDefaults());
     TRIREME_RETURN_IF_ERROR(Generate());
     if (!flags_.streaming) {
       for (size_t i = 0; i < prompts_.size(); ++i) PrintPrompt(i), PrintOutput(i);
@@ -191,6 +81,20 @@ class Runner {
         "text needs a tokenizer (--tokenizer_dir; ids in a .csv or .npy need none)");
   }
 
+  // Fills what the flags leave open from the model's generation_config.json.
+  Status ReadDefaults() {
+    if (flags_.ignore_generation_config) return OkStatus();
+    TRIREME_ASSIGN_OR_RETURN(const generate::GenerationDefaults defaults,
+                             generate::ReadGenerationDefaults(TokenizerDir()));
+    SamplingParams& sampling = flags_.sampling;
+    // The default of --top_k is greedy, which is no choice of the user.
+    if (!flags_.given.top_k && defaults.top_k) sampling.top_k = 0;
+    generate::ApplyDefaults(defaults, flags_.given, executor_->Info().model.vocab_size, sampling);
+    LogInfo("sampling temperature={} top_k={} top_p={} repetition_penalty={}", sampling.temperature,
+            sampling.top_k, sampling.top_p, sampling.repetition_penalty);
+    return OkStatus();
+  }
+
   StatusOr<std::string> ApplyTemplate(const std::string& text) {
     const std::string dir = TokenizerDir();
     StatusOr<std::unique_ptr<ChatTemplate>> chat =
@@ -221,8 +125,6 @@ class Runner {
     if (flags_.input_file.empty()) {
       if (flags_.input_text.empty()) flags_.input_text.push_back(kDefaultText);
       for (const std::string& text : flags_.input_text) TRIREME_RETURN_IF_ERROR(AddText(text));
-    } else if (!flags_.input_text.empty()) {
-      return InvalidArgument("give either --input_text or --input_file");
     } else if (flags_.input_file.ends_with(".txt")) {
       TRIREME_ASSIGN_OR_RETURN(const std::string text, ReadFile(flags_.input_file, 1 << 30));
       for (size_t begin = 0; begin < text.size();) {
@@ -247,7 +149,6 @@ class Runner {
   StatusOr<std::vector<std::vector<TokenId>>> EncodeWords(const std::vector<std::string>& words) {
     std::vector<std::vector<TokenId>> lists;
     for (const std::string& word : words) {
-      if (word.empty()) continue;
       for (const std::string& form : {word, " " + word}) {
         TRIREME_ASSIGN_OR_RETURN(lists.emplace_back(), tokenizer_->Encode(form, false));
       }
@@ -282,7 +183,10 @@ class Runner {
     std::vector<RequestId> ids;
     for (const Prompt& prompt : prompts_) {
       TRIREME_ASSIGN_OR_RETURN(Request request, MakeRequest(prompt));
-      TRIREME_ASSIGN_OR_RETURN(ids.emplace_back(), executor_->Enqueue(std::move(request)));
+      StatusOr<RequestId> id = executor_->Enqueue(std::move(request));
+      if (!id.ok())
+        return WithFlagNames(id.status()).WithContext(fmt::format("text {}", ids.size()));
+      ids.push_back(*id);
       // A stream is read by a person: one prompt after the other.
       if (flags_.streaming) Collect(ids.size() - 1, ids.back());
     }
@@ -437,7 +341,7 @@ class Runner {
     return OkStatus();
   }
 
-  Flags flags_;
+  RunFlags flags_;
   std::unique_ptr<Tokenizer> tokenizer_;
   std::unique_ptr<Executor> executor_;
   std::vector<Prompt> prompts_;
@@ -447,7 +351,7 @@ class Runner {
 }  // namespace
 
 int RunRun(std::span<const std::string> arguments) {
-  Flags flags;
+  RunFlags flags;
   CommandLine line(
       kName, "Generate text with an engine.",
       {"trireme run --engine_dir engine --max_output_len 64 --input_text \"Once upon a time\"",
@@ -455,10 +359,10 @@ int RunRun(std::span<const std::string> arguments) {
        "--streaming",
        "trireme run --engine_dir engine --max_output_len 32 --input_file ids.csv --output_npy "
        "out.npy"});
-  AddFlags(line, flags);
-  AddOthers(line);
+  AddRunFlags(line, flags);
   if (const std::optional<int> code = line.Parse(arguments)) return *code;
-  if (const Status status = SetLogLevel(flags.log_level); !status.ok()) return Fail(kName, status);
+  if (const Status status = FinishRunFlags(line, flags); !status.ok())
+    return FailUsage(kName, status);
   const Status status = Runner(std::move(flags)).Run();
   return status.ok() ? kExitOk : Fail(kName, status);
 }

@@ -9,6 +9,7 @@
 #include "cli.h"
 #include "commands.h"
 #include "device_flags.h"
+#include "executor/validation.h"
 #include "resolve_model.h"
 #include "server/server.h"
 #include "trireme/generator.h"
@@ -28,6 +29,7 @@ struct Flags {
   server::ServerConfig server;
   ExecutorConfig executor;
   DeviceFlags device;
+  bool ignore_generation_config = false;
   std::string batch_scheduler_policy = "guaranteed_no_evict";
   int exit_timeout_secs = 30;
   std::string log_info = "true";
@@ -101,29 +103,38 @@ void AddFlags(CommandLine& line, Flags& f) {
   line.Add("--weight_only_precision", f.resolve.weight_only_precision,
            "of an engine built here: int8 or int4");
   line.Add("--http_address,--host", f.server.http.address, "address to listen on");
-  line.Add("--http_port,--port", f.server.http.port, "port of HTTP; 0: any free one");
-  line.Add("--http_thread_count", f.server.http.num_threads, "I/O threads");
-  line.Add("--http_max_input_size", f.server.http.max_body_bytes, "largest request body in bytes");
+  line.Add("--http_port,--port", f.server.http.port, "port of HTTP; 0: any free one", kPorts);
+  line.Add("--http_thread_count", f.server.http.num_threads, "I/O threads", {1, 1024});
+  line.Add("--http_max_input_size", f.server.http.max_body_bytes, "largest request body in bytes",
+           kPositive);
   line.Add("--allow_metrics", f.allow_metrics, "true or false");
   line.Add("--metrics_address", f.server.metrics.address, "address of the metrics");
-  line.Add("--metrics_port", f.server.metrics.port, "port of the metrics; 0: any free one");
+  line.Add("--metrics_port", f.server.metrics.port, "port of the metrics; 0: any free one", kPorts);
   line.Add("--id", f.server.core.id, "name in the server's metadata");
-  line.Add("--exit_timeout_secs", f.exit_timeout_secs, "how long running requests may take to end");
+  line.Add("--exit_timeout_secs", f.exit_timeout_secs, "how long running requests may take to end",
+           {0, 1e9});
   line.Add("--log_info", f.log_info, "true or false");
-  line.Add("--log_verbose", f.log_verbose, "above 0: debug messages");
-  line.Add("--max_batch_size", f.executor.max_batch_size, "0: as built");
-  line.Add("--max_num_tokens", f.executor.max_num_tokens, "0: as built");
-  line.Add("--max_seq_len", f.executor.max_seq_len, "0: as built");
-  line.Add("--max_queue_size", f.executor.max_queue_size, "waiting requests; 0: no limit");
-  line.Add("--num_threads", f.executor.num_threads, "compute threads; 0: one per processor");
+  line.Add("--log_verbose", f.log_verbose, "above 0: debug messages", kNotNegative);
+  line.Add("--max_batch_size", f.executor.max_batch_size, "0: as built", kBatchSizes);
+  line.Add("--max_num_tokens", f.executor.max_num_tokens, "0: as built", kTokenCounts);
+  line.Add("--max_seq_len", f.executor.max_seq_len, "0: as built", kTokenCounts);
+  line.Add("--max_queue_size", f.executor.max_queue_size, "waiting requests; 0: no limit",
+           kNotNegative);
+  line.Add("--num_threads", f.executor.num_threads, "compute threads; 0: one per processor",
+           kThreads);
+  line.AddSwitch("--verify_weights", f.executor.verify_weights,
+                 "read all weights against their checksums before starting");
   line.Add("--kv_cache_free_gpu_mem_fraction,--kv_cache_free_gpu_memory_fraction",
            f.executor.kv_cache.free_memory_fraction,
            "share of free memory for the KV cache, between 0 and 1");
   line.Add("--max_tokens_in_paged_kv_cache", f.executor.kv_cache.max_tokens,
-           "tokens in the KV cache; 0: from the fraction");
+           "tokens in the KV cache; 0: from the fraction", kNotNegative);
   line.AddSwitch("--enable_kv_cache_reuse", f.executor.kv_cache.enable_block_reuse,
                  "keep the blocks of finished prompts for prompts with the same beginning");
   AddDeviceFlags(line, f.device);
+  line.AddSwitch("--ignore_generation_config", f.ignore_generation_config,
+                 "requests that leave sampling values open are greedy, whatever the model's "
+                 "generation_config.json says");
   line.Add("--batch_scheduler_policy", f.batch_scheduler_policy,
            "guaranteed_no_evict, max_utilization or static_batch");
 }
@@ -194,14 +205,7 @@ Status FinishFlags(Flags& f) {
         f.batch_scheduler_policy);
   }
   TRIREME_RETURN_IF_ERROR(ApplyDeviceFlags(f.device, f.executor));
-  if (f.exit_timeout_secs < 0) return InvalidArgument("--exit-timeout-secs must not be negative");
-  if (f.server.http.num_threads < 1) {
-    return InvalidArgument("--http-thread-count must be at least 1");
-  }
-  if (f.server.http.max_body_bytes <= 0) {
-    return InvalidArgument("--http-max-input-size must be positive");
-  }
-  return OkStatus();
+  return executor::ValidateConfig(f.executor);
 }
 
 // The text model named on the command line; null when there is only a repository.
@@ -209,13 +213,13 @@ StatusOr<std::unique_ptr<Generator>> MakeGenerator(const Flags& f) {
   if (f.model.empty()) return std::unique_ptr<Generator>();
   TRIREME_ASSIGN_OR_RETURN(const std::string engine,
                            ResolveEngine(f.model, f.resolve, PlacesFromEnvironment()));
-  return Generator::Create(
-      engine, f.executor,
-      {.tokenizer_dir = f.tokenizer_dir, .chat_template_file = f.chat_template});
+  return Generator::Create(engine, f.executor,
+                           {.tokenizer_dir = f.tokenizer_dir,
+                            .chat_template_file = f.chat_template,
+                            .use_generation_config = !f.ignore_generation_config});
 }
 
 Status Serve(Flags& f) {
-  TRIREME_RETURN_IF_ERROR(FinishFlags(f));
   TRIREME_ASSIGN_OR_RETURN(const bool exit_on_error, ParseBool(f.exit_on_error, "exit-on-error"));
   // Blocked in every thread made from here on, so that sigwait below is the one to see them.
   sigset_t signals;
@@ -252,6 +256,7 @@ int RunServe(std::span<const std::string> arguments) {
   AddFlags(line, flags);
   AddOthers(line);
   if (const std::optional<int> code = line.Parse(arguments)) return *code;
+  if (const Status status = FinishFlags(flags); !status.ok()) return FailUsage(kName, status);
   const Status status = Serve(flags);
   return status.ok() ? kExitOk : Fail(kName, status);
 }

@@ -284,7 +284,7 @@ void AddFlags(CommandLine& line, Flags& flags) {
   line.AddSwitch("--skip_special_tokens", flags.skip_special_tokens,
                  "leave special tokens out of decoded texts");
   line.Add("--threads", flags.threads,
-           "threads for lines that are there at once; 0: all processors");
+           "threads for lines that are there at once; 0: all processors", kThreads);
   line.Add("--now", flags.now,
            "the local time a chat template sees, YYYY-MM-DDTHH:MM:SS; the clock's if not given");
 }
@@ -303,9 +303,6 @@ Status CheckFlags(const CommandLine& line, const Flags& flags) {
   }
   if (flags.jsonl && flags.decode)
     return InvalidArgument("--jsonl lines say themselves what to do");
-  if (flags.threads < 0 || flags.threads > 1024) {
-    return InvalidArgument("--threads is {}, not between 0 and 1024", flags.threads);
-  }
   return OkStatus();
 }
 
@@ -317,7 +314,6 @@ StatusOr<std::unique_ptr<ChatTemplate>> LoadTemplate(const Flags& flags) {
 }
 
 Status ConvertAll(const CommandLine& line, const Flags& flags) {
-  TRIREME_RETURN_IF_ERROR(CheckFlags(line, flags));
   TRIREME_ASSIGN_OR_RETURN(const auto tokenizer, Tokenizer::Load(flags.tokenizer_dir));
   if (line.Given("--text")) {
     TRIREME_ASSIGN_OR_RETURN(const auto ids,
@@ -350,6 +346,7 @@ int RunTokenize(std::span<const std::string> arguments) {
        "\"add_generation_prompt\": true}' | trireme tokenize --tokenizer_dir model --jsonl"});
   AddFlags(line, flags);
   if (const std::optional<int> code = line.Parse(arguments)) return *code;
+  if (const Status status = CheckFlags(line, flags); !status.ok()) return FailUsage(kName, status);
   const Status status = ConvertAll(line, flags);
   return status.ok() ? kExitOk : Fail(kName, status);
 }
