@@ -223,6 +223,14 @@ Status FinishFlags(Flags& flags, const CommandLine& line) {
     return InvalidArgument("--output_dir '{}' is the model's own folder; choose another",
                            o.output_dir);
   }
+  const std::string& precision = o.weight_only_precision;
+  if (!precision.empty() && precision != "int8" && precision != "int4") {
+    return InvalidArgument("--weight_only_precision takes int8 or int4, not '{}'", precision);
+  }
+  if (o.group_size % 32 != 0) {
+    return InvalidArgument(
+        "--group_size {} is not a multiple of 32, which the kernels read at once", o.group_size);
+  }
   o.dtype = EngineDType(flags);
   if (o.dtype != "auto") {
     TRIREME_RETURN_IF_ERROR(ParseDType(o.dtype).status().WithContext(

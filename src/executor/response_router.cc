@@ -53,14 +53,13 @@ void ResponseRouter::Deliver(std::vector<Response> responses) {
 void ResponseRouter::Keep(Response response, Route& route) {
   unread_bytes_ += BytesOf(response);
   num_unread_ += response.is_final;
-  const auto same_sequence = [&](const Response& earlier) {
-    return earlier.sequence_index == response.sequence_index;
-  };
-  const auto last = std::find_if(route.ready.rbegin(), route.ready.rend(), same_sequence);
-  if (route.ready.size() < kMaxPieces || response.is_sequence_final || last == route.ready.rend()) {
-    route.ready.push_back(std::move(response));
-    return;
+  auto last = route.ready.rend();
+  if (route.ready.size() >= kMaxPieces && !response.is_sequence_final) {
+    last = std::find_if(route.ready.rbegin(), route.ready.rend(), [&](const Response& earlier) {
+      return earlier.sequence_index == response.sequence_index;
+    });
   }
+  if (last == route.ready.rend()) return route.ready.push_back(std::move(response));
   unread_bytes_ -= static_cast<int64_t>(sizeof(Response));
   Append(last->tokens, response.tokens);
   Append(last->log_probs, response.log_probs);
