@@ -16,7 +16,6 @@ namespace {
 
 using nlohmann::json;
 using ::testing::HasSubstr;
-using ::testing::Not;
 using Arguments = std::vector<std::string>;
 
 constexpr int kUsage = 2;
@@ -29,11 +28,11 @@ class BadInputTest : public testing::Test {
   static void SetUpTestSuite() {
     root_ = fs::temp_directory_path() / fmt::format("trireme_bad_input_{}", ::getpid());
     fs::create_directories(root_);
-    const Result converted =
-        Run({"convert", "--model_dir", Demo(), "--output_dir", At("ck"), "--log_level", "warning"});
+    const Result converted = RunTrireme(
+        {"convert", "--model_dir", Demo(), "--output_dir", At("ck"), "--log_level", "warning"});
     ASSERT_EQ(converted.code, 0) << converted.text;
-    const Result built = Run({"build", "--checkpoint_dir", At("ck"), "--output_dir", At("engine"),
-                              "--max_batch_size", "8"});
+    const Result built = RunTrireme({"build", "--checkpoint_dir", At("ck"), "--output_dir",
+                                     At("engine"), "--max_batch_size", "8"});
     ASSERT_EQ(built.code, 0) << built.text;
   }
   static void TearDownTestSuite() { fs::remove_all(root_); }
@@ -60,7 +59,7 @@ class BadInputTest : public testing::Test {
   }
 
   static void Expect(const Arguments& arguments, int code, const std::string& message) {
-    const Result result = Run(arguments);
+    const Result result = RunTrireme(arguments);
     const std::string line = fmt::format("{}", fmt::join(arguments, " "));
     EXPECT_EQ(result.code, code) << line << "\n" << result.text;
     EXPECT_THAT(result.text, HasSubstr(message)) << line;
@@ -156,12 +155,12 @@ TEST_F(BadInputTest, EnginesDamagedOrOfAnotherVersion) {
   changed = whole;
   changed[whole.size() - 1000] ^= 16;
   WriteText(path, changed);
-  EXPECT_EQ(Run({"inspect", path}).code, 0) << "weights are not read unless asked for";
+  EXPECT_EQ(RunTrireme({"inspect", path}).code, 0) << "weights are not read unless asked for";
   Expect({"inspect", path, "--verify"}, kData, "does not match its checksum");
   Expect({"run", "--engine_dir", path, "--tokenizer_dir", Demo(), "--max_output_len", "2",
           "--verify_weights"},
          kData, "does not match its checksum");
-  EXPECT_EQ(Run({"inspect", At("engine"), "--verify"}).code, 0);
+  EXPECT_EQ(RunTrireme({"inspect", At("engine"), "--verify"}).code, 0);
 }
 
 TEST_F(BadInputTest, AFailedBuildLeavesTheOldEngine) {
@@ -177,7 +176,7 @@ TEST_F(BadInputTest, AFailedBuildLeavesTheOldEngine) {
   EXPECT_EQ(ReadText(At("again/rank0.engine")), before);
   EXPECT_EQ(std::distance(fs::directory_iterator(At("again")), {}),
             std::distance(fs::directory_iterator(At("engine")), {}));
-  EXPECT_EQ(Run({"inspect", At("again"), "--verify"}).code, 0);
+  EXPECT_EQ(RunTrireme({"inspect", At("again"), "--verify"}).code, 0);
   Expect({"build", "--checkpoint_dir", At("broken"), "--output_dir", At("new/engine")}, kData, "");
   EXPECT_FALSE(fs::exists(At("new")));
 }
@@ -195,7 +194,7 @@ TEST_F(BadInputTest, FlagsOfTheWrongName) {
   Expect({"run", "\u2014max_output_len", "8"}, kUsage, "--max_output_len");
   Expect({"run", "--max_output_len"}, kUsage, "--max_output_len");
   Expect({"serve"}, kUsage, "name a model");
-  const Result unknown = Run({"runn"});
+  const Result unknown = RunTrireme({"runn"});
   EXPECT_EQ(unknown.code, kUsage);
   EXPECT_THAT(unknown.text, HasSubstr("did you mean 'run'?"));
 }
@@ -288,8 +287,9 @@ TEST_F(BadInputTest, BuildConfigurations) {
 
   // An engine's own file builds the same engine again; a flag beside it wins.
   fs::remove_all(At("same"));
-  const Result built = Run({"build", "--checkpoint_dir", At("ck"), "--output_dir", At("same"),
-                            "--build_config", At("engine/config.json"), "--max_num_tokens", "512"});
+  const Result built =
+      RunTrireme({"build", "--checkpoint_dir", At("ck"), "--output_dir", At("same"),
+                  "--build_config", At("engine/config.json"), "--max_num_tokens", "512"});
   ASSERT_EQ(built.code, 0) << built.text;
   const json same = json::parse(ReadText(At("same/config.json")))["build_config"];
   EXPECT_EQ(same["max_batch_size"], 8);
@@ -304,7 +304,7 @@ class BadRequestTest : public BadInputTest {
     server_ = std::make_unique<Process>(
         Arguments{"serve", At("engine"), "--http_address", "127.0.0.1", "--http_port", "0",
                   "--metrics_address", "127.0.0.1", "--metrics_port", "0", "--http_max_input_size",
-                  "65536", "--exit_timeout_secs", "1", "--max_seq_len", "2048"});
+                  "65536", "--exit_timeout_secs", "1", "--max_seq_len", "16384"});
     const std::string mark = "Started HTTPService at 127.0.0.1:";
     ASSERT_TRUE(server_->ReadUntil(mark)) << server_->text();
     ASSERT_TRUE(server_->ReadUntil("Metrics Service at")) << server_->text();
@@ -347,14 +347,14 @@ TEST_F(BadRequestTest, WrongBodiesAreAnsweredWith4xx) {
 
 TEST_F(BadRequestTest, ClientsThatGoDisturbNobody) {
   const std::string endless =
-      R"({"text_input": "a", "max_tokens": 1500, "end_id": -1, "stream": true})";
+      R"({"text_input": "a", "max_tokens": 16000, "end_id": -1, "stream": true})";
   for (int i = 0; i < 12; ++i) {  // more than the batch holds
     Connection stream(port_);
     stream.Post("/v2/models/ensemble/generate_stream", endless);
     if (i % 2 == 0) stream.Receive("data: ");
     Connection plain(port_);
     plain.Post("/v2/models/ensemble/generate",
-               R"({"text_input": "a", "max_tokens": 1500, "end_id": -1})");
+               R"({"text_input": "a", "max_tokens": 16000, "end_id": -1})");
   }
   ExpectAlive();
   server_->Signal(SIGTERM);
@@ -375,7 +375,7 @@ TEST_F(BadRequestTest, TerminationDrainsUntilItsDeadline) {
     streams.push_back(std::make_unique<Connection>(port_));
     streams.back()->Post(
         "/v2/models/ensemble/generate_stream",
-        R"({"text_input": "a", "max_tokens": 2000, "end_id": -1, "stream": true})");
+        R"({"text_input": "a", "max_tokens": 16000, "end_id": -1, "stream": true})");
     EXPECT_THAT(streams.back()->Receive("data: "), HasSubstr(" 200 "));
   }
   server_->Signal(SIGTERM);

@@ -93,7 +93,7 @@ struct Result {
   std::string text;
 };
 
-inline Result Run(const std::vector<std::string>& arguments) {
+inline Result RunTrireme(const std::vector<std::string>& arguments) {
   Process process(arguments);
   const int code = process.Wait();
   return {code, process.text()};
