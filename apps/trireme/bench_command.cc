@@ -344,7 +344,8 @@ int RunBench(std::span<const std::string> arguments) {
                     "trireme bench latency --engine_dir engine --input_len 512 --output_len 128"});
   AddFlags(line, flags);
   if (const std::optional<int> code = line.Parse(arguments)) return *code;
-  for (const Status& status : {SetLogLevel(flags.log_level), FinishFlags(flags)}) {
+  for (const Status& status :
+       {SetLogLevel(flags.log_level).WithContext("--log_level"), FinishFlags(flags)}) {
     if (!status.ok()) return FailUsage(kName, status);
   }
   const Status status = RunBenchmark(flags);

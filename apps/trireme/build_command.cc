@@ -206,7 +206,7 @@ CommandLine MakeCommandLine() {
 
 // Checks the flags against each other and completes the options.
 Status FinishFlags(Flags& flags, const CommandLine& line) {
-  TRIREME_RETURN_IF_ERROR(SetLogLevel(flags.log_level));
+  TRIREME_RETURN_IF_ERROR(SetLogLevel(flags.log_level).WithContext("--log_level"));
   BuildOptions& o = flags.options;
   const int inputs = !o.checkpoint_dir.empty() + !o.model_config.empty() + !flags.model_dir.empty();
   if (inputs != 1) {

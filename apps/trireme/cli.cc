@@ -303,6 +303,11 @@ std::optional<int> CommandLine::Parse(std::span<const std::string> arguments) {
     impl_->PrintExtras(extras.empty() ? error.what() : extras.front());
     return kExitUsage;
   } catch (const CLI::Error& error) {
+    // A required flag that is missing may be there under a wrong name.
+    if (const std::vector<std::string> extras = impl_->app.remaining(); !extras.empty()) {
+      impl_->PrintExtras(extras.front());
+      return kExitUsage;
+    }
     fmt::print(stderr, "trireme {}: {} (see `trireme {} --help`)\n", impl_->name, error.what(),
                impl_->name);
     return kExitUsage;

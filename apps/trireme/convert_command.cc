@@ -110,7 +110,7 @@ int RunConvert(std::span<const std::string> arguments) {
   AddFlags(line, flags);
   AddOthers(line);
   if (const std::optional<int> code = line.Parse(arguments)) return *code;
-  if (const Status status = SetLogLevel(flags.log_level); !status.ok()) {
+  if (const Status status = SetLogLevel(flags.log_level).WithContext("--log_level"); !status.ok()) {
     return FailUsage(kName, status);
   }
   if (const Status status = FinishFlags(line, flags); !status.ok()) return FailUsage(kName, status);

@@ -138,7 +138,7 @@ Status FinishRunFlags(const CommandLine& line, RunFlags& f) {
              .top_k = line.Given("--top_k"),
              .top_p = line.Given("--top_p"),
              .repetition_penalty = line.Given("--repetition_penalty")};
-  TRIREME_RETURN_IF_ERROR(SetLogLevel(f.log_level));
+  TRIREME_RETURN_IF_ERROR(SetLogLevel(f.log_level).WithContext("--log_level"));
   if (!f.input_file.empty() && !f.input_text.empty()) {
     return InvalidArgument("give either --input_text or --input_file");
   }
