@@ -298,12 +298,8 @@ std::optional<int> CommandLine::Parse(std::span<const std::string> arguments) {
   } catch (const CLI::CallForHelp&) {
     fmt::print("{}", impl_->app.help());
     return kExitOk;
-  } catch (const CLI::ExtrasError& error) {
-    const std::vector<std::string> extras = impl_->app.remaining();
-    impl_->PrintExtras(extras.empty() ? error.what() : extras.front());
-    return kExitUsage;
   } catch (const CLI::Error& error) {
-    // A required flag that is missing may be there under a wrong name.
+    // Before all else: a required flag that is missing may be there under a wrong name.
     if (const std::vector<std::string> extras = impl_->app.remaining(); !extras.empty()) {
       impl_->PrintExtras(extras.front());
       return kExitUsage;

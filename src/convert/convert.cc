@@ -234,7 +234,8 @@ class Converter {
     const std::string& missing = rule.sources.front();
     const bool falls_back = rule.split == TensorSplit::kVocabRows && sources != rule.sources;
     const bool from_table = std::any_of(rules_.begin(), rules_.end(), [&](const TensorRule& other) {
-      return other.split == TensorSplit::kEmbedding && *SourcesOf(other) == sources;
+      const std::vector<std::string>* table = SourcesOf(other);
+      return other.split == TensorSplit::kEmbedding && table != nullptr && *table == sources;
     });
     if (!falls_back || !from_table) return OkStatus();
     if (tied_ == false) {
