@@ -89,15 +89,17 @@ int RunQuantize(std::span<const std::string> arguments) {
   AddFlags(line, flags);
   AddOthers(line);
   if (const std::optional<int> code = line.Parse(arguments)) return *code;
-  if (const Status status = SetLogLevel(flags.log_level); !status.ok()) return Fail(kName, status);
+  if (const Status status = SetLogLevel(flags.log_level); !status.ok()) {
+    return FailUsage(kName, status.WithContext("--log_level"));
+  }
   const bool no_kv = flags.kv_cache_dtype == "none" || flags.kv_cache_dtype == "None";
   if (!no_kv) flags.options.kv_cache_dtype = flags.kv_cache_dtype;
 
   StatusOr<calibrate::QuantizeReport> report = [&] {
-    Progress progress("steps");
+    Progress progress;
     return calibrate::QuantizeModel(flags.options,
                                     [&](std::string_view stage, int64_t done, int64_t total) {
-                                      progress.Update(stage, done, total);
+                                      progress.Update(stage, "steps", done, total);
                                     });
   }();
   if (!report.ok()) return Fail(kName, report.status());
