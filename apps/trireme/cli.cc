@@ -116,8 +116,9 @@ struct CommandLine::Impl {
       : app(std::string(summary), "trireme " + std::string(command)), name(command) {}
 
   void Known(const std::string& flag) {
-    const size_t at = flag.find("--");
-    if (at != std::string::npos) known_flags.push_back(flag.substr(at));
+    for (size_t at = flag.find("--"); at < flag.size(); at = flag.find("--", at + 2)) {
+      known_flags.push_back(flag.substr(at, flag.find(',', at) - at));
+    }
   }
 
   template <typename T>
