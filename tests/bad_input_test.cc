@@ -301,10 +301,10 @@ TEST_F(BadInputTest, BuildConfigurations) {
 class BadRequestTest : public BadInputTest {
  protected:
   void SetUp() override {
-    server_ = std::make_unique<Process>(
-        Arguments{"serve", At("engine"), "--http_address", "127.0.0.1", "--http_port", "0",
-                  "--metrics_address", "127.0.0.1", "--metrics_port", "0", "--http_max_input_size",
-                  "65536", "--exit_timeout_secs", "1", "--max_seq_len", "16384"});
+    server_ = std::make_unique<Process>(Arguments{
+        "serve", At("engine"), "--http_address", "127.0.0.1", "--http_port", "0",
+        "--metrics_address", "127.0.0.1", "--metrics_port", "0", "--allow_grpc", "false",
+        "--http_max_input_size", "65536", "--exit_timeout_secs", "1", "--max_seq_len", "16384"});
     const std::string mark = "Started HTTPService at 127.0.0.1:";
     ASSERT_TRUE(server_->ReadUntil(mark)) << server_->text();
     ASSERT_TRUE(server_->ReadUntil("Metrics Service at")) << server_->text();
@@ -363,7 +363,7 @@ TEST_F(BadRequestTest, ClientsThatGoDisturbNobody) {
 
 TEST_F(BadRequestTest, ATakenPortIsNamed) {
   Expect({"serve", At("engine"), "--http_address", "127.0.0.1", "--http_port",
-          std::to_string(port_), "--allow_metrics", "false"},
+          std::to_string(port_), "--allow_metrics", "false", "--allow_grpc", "false"},
          kResources, std::to_string(port_));
   ExpectAlive();
 }

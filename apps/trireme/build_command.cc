@@ -266,8 +266,6 @@ int BuildAndTime(Flags& flags, const CommandLine& line) {
   if (!status.ok()) return Fail(kName, status);
   fmt::print("Parameters: {}, {} bytes of weights, {} bytes of KV cache per token\n",
              summary.num_parameters, summary.weight_bytes, summary.kv_bytes_per_token);
-  fmt::print("Parameters: {}, {} bytes of weights, {} bytes of KV cache per token\n",
-             summary.num_parameters, summary.weight_bytes, summary.kv_bytes_per_token);
   const auto seconds =
       std::chrono::duration_cast<std::chrono::seconds>(std::chrono::steady_clock::now() - begin)
           .count();

@@ -71,7 +71,7 @@ void AddGrpcFlags(CommandLine& line, Flags& f) {
   server::GrpcServerConfig& grpc = f.server.grpc;
   line.Add("--allow_grpc", f.allow_grpc, "true or false");
   line.Add("--grpc_address", grpc.address, "address of gRPC");
-  line.Add("--grpc_port", grpc.port, "port of gRPC; 0: any free one");
+  line.Add("--grpc_port", grpc.port, "port of gRPC; 0: any free one", kPorts);
   line.Add("--grpc_keepalive_time", grpc.keepalive_time_ms, "milliseconds between pings");
   line.Add("--grpc_keepalive_timeout", grpc.keepalive_timeout_ms,
            "milliseconds to wait for a ping's answer");
