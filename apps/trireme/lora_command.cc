@@ -34,9 +34,9 @@ int RunMerge(std::span<const std::string> arguments) {
   if (const Status status = SetLogLevel(log_level); !status.ok()) return Fail(kName, status);
   Status status;
   {
-    Progress progress("bytes");
+    Progress progress;
     status = convert::MergeLora(options, [&](const convert::ConvertProgress& p) {
-      progress.Update("merging", p.done_bytes, p.total_bytes);
+      progress.Update("merging", "bytes", p.done_bytes, p.total_bytes);
     });
   }
   if (!status.ok()) return Fail(kName, status);
