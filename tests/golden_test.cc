@@ -32,7 +32,7 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Combine(testing::Values("llama-gqa", "llama-mha-tied", "llama31-rope", "llama-headdim",
                                      "qwen2", "qwen2-tied", "llama-gqa-bin", "llama-gqa-sharded",
                                      "qwen3", "mistral-swa", "phi3", "glm4-hf", "chatglm3", "gpt2",
-                                     "gptj", "bloom", "gemma2"),
+                                     "gptj", "bloom", "gemma2", "mixtral"),
                      testing::Values("float32", "bfloat16", "float16")),
     GoldenTestName);
 
@@ -63,9 +63,12 @@ void WriteDequantized(const std::string& quantized, const std::string& target,
     Shape shape = view.shape;
     const std::string scale = name.substr(0, name.rfind('.') + 1) + suffix;
     if (name.ends_with(".weight") && source->Has(scale)) {
-      if (quant.kind == WeightQuant::Kind::kInt4) shape[1] *= 2;
-      values[name] =
-          quantize::Dequantize(view, source->Get(scale).value(), quant, shape[1]).value();
+      int64_t& columns = shape[shape.rank() - 1];
+      if (quant.kind == WeightQuant::Kind::kInt4) columns *= 2;
+      // A stack of experts is one matrix of all their rows.
+      TensorView rows = view;
+      rows.shape = {shape.num_elements() / columns, view.shape[view.shape.rank() - 1]};
+      values[name] = quantize::Dequantize(rows, source->Get(scale).value(), quant, columns).value();
     } else {
       values[name] = ToFloats(view);
     }
@@ -115,7 +118,8 @@ INSTANTIATE_TEST_SUITE_P(
                     QuantCase{"phi3", "int4", 32}, QuantCase{"glm4-hf", "int8", 0},
                     QuantCase{"chatglm3", "int8", 0}, QuantCase{"gpt2", "int8", 0},
                     QuantCase{"gptj", "int4", 32}, QuantCase{"bloom", "int8", 0},
-                    QuantCase{"gemma2", "int4", 32}),
+                    QuantCase{"gemma2", "int4", 32}, QuantCase{"mixtral", "int8", 0},
+                    QuantCase{"mixtral", "int4", 32}),
     [](const auto& info) {
       std::string name = info.param.name + "_" + info.param.precision + "_g" +
                          std::to_string(info.param.group_size);
@@ -126,7 +130,7 @@ INSTANTIATE_TEST_SUITE_P(
 // The passes keep the meaning: the network as written against the network after its passes.
 TEST(PassesTest, SameLogitsWithAndWithout) {
   for (const std::string name :
-       {"llama-gqa", "qwen2", "qwen3", "gptj", "bloom", "gpt2", "gemma2"}) {
+       {"llama-gqa", "qwen2", "qwen3", "gptj", "bloom", "gpt2", "gemma2", "mixtral"}) {
     const GoldenCase golden = LoadGolden(name, "float32");
     std::vector<std::vector<std::vector<float>>> logits;
     for (bool run_passes : {false, true}) {
@@ -192,7 +196,7 @@ TEST(SlidingWindowTest, ASmallPoolServesLongSequences) {
 
 // A program without models, graph and compile runs engines of every dtype and family.
 TEST(RuntimeOnlyTest, RunsEveryEngine) {
-  for (const std::string name : {"llama-gqa", "qwen2", "bloom", "gemma2"}) {
+  for (const std::string name : {"llama-gqa", "qwen2", "bloom", "gemma2", "mixtral"}) {
     for (const std::string precision : {"", "int8", "int4"}) {
       TestFolder folder("runtime" + name + precision);
       convert::ConvertOptions convert_options;

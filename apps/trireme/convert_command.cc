@@ -71,13 +71,12 @@ void AddOthers(CommandLine& line) {
   line.AddRefused("--ammo_quant_ckpt_path", "quantized weight files are not read yet");
   line.AddRefused("--quant_ckpt_path", "quantized weight files are not read yet");
   line.AddRefused("--hf_lora_dir", "adapters at run time do not exist yet");
-  line.AddRefused("--moe_num_experts", "mixtures of experts do not exist yet", {"0"});
-  line.AddRefused("--moe_top_k", "mixtures of experts do not exist yet", {"0"});
-  line.AddRefused("--moe_tp_mode", "mixtures of experts do not exist yet");
-  line.AddRefused("--moe_renorm_mode", "mixtures of experts do not exist yet");
+  line.AddRefused("--moe_tp_mode", "experts are always cut like the other layers", {"2"});
+  line.AddRefused("--moe_renorm_mode", "config.json says how a router's choice is weighted");
   for (const char* name :
        {"--vocab_size", "--n_positions", "--n_layer", "--n_head", "--n_kv_head", "--n_embd",
-        "--inter_size", "--rms_norm_eps", "--hidden_act", "--rotary_base", "--rotary_scaling"}) {
+        "--inter_size", "--rms_norm_eps", "--hidden_act", "--rotary_base", "--rotary_scaling",
+        "--moe_num_experts", "--moe_top_k"}) {
     line.AddRefused(name,
                     "shapes come from config.json; for random weights use `trireme build "
                     "--model_config`");

@@ -69,6 +69,11 @@ struct TensorRule {
   // them (gate and up published as one).
   int part = 0;
   int num_parts = 1;
+  // > 0: the rows are those of that many matrices of equal size (experts), and the checkpoint tensor
+  // has rank 3: [num_matrices, rows, columns]. With kRows each of a matrix's `branches` (gate and
+  // up) is shared out by itself.
+  int num_matrices = 0;
+  int branches = 1;
   int layer = -1;  // global layer index; the name holds it, convert renumbers per stage
   // Applied to the tensor as float32 [rows, columns] before it is cut for the ranks: reorderings
   // and normalisations that only this family needs. Biases have one column.

@@ -38,6 +38,9 @@ enum class OpKind {
   kSoftCap,
   kSelectLogitRows,
   kAllReduce,
+  kRouteExperts,
+  kExpertLinear,
+  kCombineExperts,
   // Made by passes, never by the layer functions.
   kRopeKvWrite,
   kPagedAttention,
@@ -71,6 +74,25 @@ struct LinearSpec {
   std::string name;
   int64_t out_features = 0;
   bool bias = false;
+  bool quantizable = true;  // false: kept as a float whatever the QuantizationConfig says
+};
+
+// A mixture of experts: a router sends each token through `top_k` of `num_experts` gated MLPs and
+// sums their results by its probabilities.
+//
+//   p = softmax(router(x));  e_1 ... e_k = the most likely experts
+//   y = sum_i p[e_i] * proj_{e_i}(act(fc_{e_i}(x)) * gate_{e_i}(x))
+//
+// Weights: `name.router.weight` [num_experts, in]; `name.fc.weight` [num_experts,
+// 2 * intermediate_size, in], the rows of the plain branch before those of the activated one;
+// `name.proj.weight` [num_experts, in, intermediate_size].
+struct MixtureOfExpertsSpec {
+  std::string name;
+  int num_experts = 0;
+  int top_k = 0;
+  int64_t intermediate_size = 0;
+  ActivationKind activation = ActivationKind::kSilu;
+  bool normalize = true;  // the chosen experts' probabilities are divided by their sum
 };
 
 enum class RotaryKind { kNone, kNeox, kGptj };  // halves, interleaved pairs
@@ -142,6 +164,26 @@ struct LinearAttrs {
 struct AttentionAttrs {
   AttentionSpec spec;
 };
+// Router logits [num_experts] -> routing [2 * top_k]: ids of the chosen experts by falling
+// probability, exact as floats, then their weights. Equal logits: the lower id first.
+struct RouteAttrs {
+  int num_experts = 0;
+  int top_k = 0;
+  bool normalize = false;
+};
+// Inputs x and routing. x is [in_features], which all choices of a token share, or
+// [top_k, in_features]; the output is [top_k, out], row i made by the linear layer of the i-th
+// chosen expert. The weight is a stack [num_experts, out_features, in_features]; of a gated layer
+// the plain branch comes first (LinearAttrs has them the other way round, as kernels do).
+struct ExpertLinearAttrs {
+  int num_experts = 0;
+  int top_k = 0;
+  LinearAttrs linear;
+};
+// Inputs x [top_k, width] and routing; y = sum_i weight_i * x_i, in order of i.
+struct CombineAttrs {
+  int top_k = 0;
+};
 struct ActivationAttrs {
   ActivationKind kind = ActivationKind::kSilu;
 };
@@ -150,8 +192,12 @@ struct ScalarAttrs {
 };
 struct NoAttrs {};
 
-using OpAttrs = std::variant<NoAttrs, EmbeddingAttrs, NormAttrs, HeadNormAttrs, LinearAttrs,
-                             AttentionAttrs, ActivationAttrs, ScalarAttrs>;
+using OpAttrs =
+    std::variant<NoAttrs, EmbeddingAttrs, NormAttrs, HeadNormAttrs, LinearAttrs, AttentionAttrs,
+                 ActivationAttrs, ScalarAttrs, RouteAttrs, ExpertLinearAttrs, CombineAttrs>;
+
+// The linear layer of a kLinear or kExpertLinear op.
+const LinearAttrs& LinearAttrsOf(const OpAttrs& attrs);
 
 // A named tensor of the checkpoint. Shapes are local to the rank.
 struct NetworkWeight {
@@ -184,6 +230,8 @@ class Network {
   Value HeadRmsNorm(Value qkv, const HeadNormSpec& spec);
   Value Linear(Value x, const LinearSpec& spec);
   Value Attention(Value qkv, const AttentionSpec& spec);
+  // As wide as x; three ops and a linear layer (route, two expert layers, combine).
+  Value MixtureOfExperts(Value x, const MixtureOfExpertsSpec& spec);
   Value Activation(Value x, ActivationKind kind);
   Value GatedActivation(Value activated, Value plain, ActivationKind kind);
   Value Add(Value a, Value b);
@@ -220,6 +268,8 @@ class Network {
   Value Append(OpKind kind, std::string name, std::vector<int> inputs, std::vector<int> weights,
                OpAttrs attrs, int64_t width, bool logit_rows);
   bool Check(Value x, std::string_view layer);
+  Value ExpertLinear(Value x, Value routing, const std::string& name,
+                     const ExpertLinearAttrs& attrs);
   void Fail(std::string message);
 
   std::vector<NetworkOp> ops_;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Names of ops and activations. Here, below the graph, because plans and engines name ops too and
+// Names and attributes of ops, names of activations. Here, below the graph, because plans and engines name ops too and
 // must link without it.
 #include <array>
 #include <utility>
@@ -10,7 +10,7 @@
 namespace trireme {
 namespace {
 
-constexpr std::array<std::pair<OpKind, std::string_view>, 17> kOpNames = {{
+constexpr std::array<std::pair<OpKind, std::string_view>, 20> kOpNames = {{
     {OpKind::kEmbedding, "embedding"},
     {OpKind::kPositionEmbedding, "position_embedding"},
     {OpKind::kRmsNorm, "rms_norm"},
@@ -26,6 +26,9 @@ constexpr std::array<std::pair<OpKind, std::string_view>, 17> kOpNames = {{
     {OpKind::kSoftCap, "soft_cap"},
     {OpKind::kSelectLogitRows, "select_logit_rows"},
     {OpKind::kAllReduce, "all_reduce"},
+    {OpKind::kRouteExperts, "route_experts"},
+    {OpKind::kExpertLinear, "expert_linear"},
+    {OpKind::kCombineExperts, "combine_experts"},
     {OpKind::kRopeKvWrite, "rope_kv_write"},
     {OpKind::kPagedAttention, "paged_attention"},
 }};
@@ -54,6 +57,11 @@ std::string_view ActivationName(ActivationKind kind) {
     case ActivationKind::kRelu: return "relu";
   }
   return "unknown";
+}
+
+const LinearAttrs& LinearAttrsOf(const OpAttrs& attrs) {
+  if (const auto* expert = std::get_if<ExpertLinearAttrs>(&attrs)) return expert->linear;
+  return std::get<LinearAttrs>(attrs);
 }
 
 StatusOr<ActivationKind> ParseActivation(std::string_view name) {

@@ -265,7 +265,9 @@ Status ChooseTactics(plan::Plan& plan, const TacticOptions& options, kernels::Cp
   std::map<std::string, std::vector<plan::TacticChoice>> chosen;
   std::vector<plan::Launch*> linears;
   for (plan::Launch& launch : plan.launches) {
-    if (launch.kind == OpKind::kLinear) linears.push_back(&launch);
+    if (launch.kind == OpKind::kLinear || launch.kind == OpKind::kExpertLinear) {
+      linears.push_back(&launch);
+    }
   }
   int64_t done = 0;
   for (plan::Launch* launch : linears) {
@@ -277,9 +279,14 @@ Status ChooseTactics(plan::Plan& plan, const TacticOptions& options, kernels::Cp
       chosen[signature] = *std::move(choice);
     }
     launch->tactics = chosen[signature];
-    plan::Weight& weight = plan.weights[launch->weights[0]];
-    weight.layout = launch->tactics.front().layout;
-    TRIREME_ASSIGN_OR_RETURN(weight.num_bytes, kernels::PackedLinearBytes(problem, weight.layout));
+    const std::string& layout = launch->tactics.front().layout;
+    TRIREME_ASSIGN_OR_RETURN(const int64_t bytes, kernels::PackedLinearBytes(problem, layout));
+    const size_t num_packed = launch->kind == OpKind::kLinear ? 1 : launch->weights.size();
+    for (size_t i = 0; i < num_packed; ++i) {
+      plan::Weight& weight = plan.weights[launch->weights[i]];
+      weight.layout = layout;
+      weight.num_bytes = bytes;
+    }
     if (progress) progress(++done, static_cast<int64_t>(linears.size()));
   }
   return OkStatus();

@@ -122,6 +122,10 @@ class Lowering {
         TRIREME_RETURN_IF_ERROR(AddLinearWeights(op, index, launch));
         break;
       }
+      case OpKind::kExpertLinear: {
+        TRIREME_RETURN_IF_ERROR(AddExpertWeights(op, index, launch));
+        break;
+      }
       case OpKind::kEmbedding:
       case OpKind::kPositionEmbedding: {
         const NetworkWeight& table = network_.weights()[op.weights[0]];
@@ -150,13 +154,46 @@ class Lowering {
     return OkStatus();
   }
 
+  StatusOr<WeightQuant> QuantOfOp(const NetworkOp& op) const {
+    const NetworkWeight& weight = network_.weights()[op.weights[0]];
+    if (!weight.quantizable) return WeightQuant{};
+    return QuantOfWeight(config_.quantization, weight.name);
+  }
+
+  // Each expert is a weight of its own, so that packing one needs the memory of one.
+  Status AddExpertWeights(const NetworkOp& op, int index, plan::Launch& launch) {
+    if (options_.device != "cpu") {
+      return Unimplemented("mixtures of experts do not run on {} yet; build for cpu",
+                           options_.device);
+    }
+    const ExpertLinearAttrs& attrs = std::get<ExpertLinearAttrs>(op.attrs);
+    const std::string& name = network_.weights()[op.weights[0]].name;
+    TRIREME_ASSIGN_OR_RETURN(const WeightQuant quant, QuantOfOp(op));
+    if (quant.kind == WeightQuant::Kind::kFloat8) {
+      return Unimplemented("mixtures of experts with FP8 weights are not built yet");
+    }
+    for (int expert = 0; expert < attrs.num_experts; ++expert) {
+      WeightSources sources;
+      sources.names = {name};
+      if (quant.kind != WeightQuant::Kind::kNone) sources.scales = {ScaleName(name, quant)};
+      sources.linear_launch = index;
+      sources.expert = expert;
+      sources.num_experts = attrs.num_experts;
+      plan::Weight weight;
+      weight.name = fmt::format("{}.{}.packed", op.name, expert);
+      weight.dtype = options_.dtype;
+      weight.quant = quant;
+      weight.shape = {attrs.linear.out_features, attrs.linear.in_features};
+      launch.weights.push_back(AddWeight(std::move(weight), std::move(sources)));
+    }
+    return OkStatus();
+  }
+
   Status AddLinearWeights(const NetworkOp& op, int index, plan::Launch& launch) {
     const LinearAttrs& attrs = std::get<LinearAttrs>(op.attrs);
     const size_t branches = attrs.gated ? 2 : 1;
     WeightSources sources;
-    TRIREME_ASSIGN_OR_RETURN(
-        const WeightQuant quant,
-        QuantOfWeight(config_.quantization, network_.weights()[op.weights[0]].name));
+    TRIREME_ASSIGN_OR_RETURN(const WeightQuant quant, QuantOfOp(op));
     for (size_t i = 0; i < branches; ++i) {
       const std::string& name = network_.weights()[op.weights[i]].name;
       sources.names.push_back(name);
@@ -246,7 +283,7 @@ StatusOr<Lowered> LowerNetwork(const Network& network, const ModelConfig& config
 }
 
 kernels::LinearProblem ProblemOf(const plan::Plan& plan, const plan::Launch& launch) {
-  return kernels::LinearProblemOf(std::get<LinearAttrs>(launch.attrs), plan.dtype,
+  return kernels::LinearProblemOf(LinearAttrsOf(launch.attrs), plan.dtype,
                                   plan.weights[launch.weights[0]].quant);
 }
 

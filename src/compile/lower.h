@@ -17,6 +17,9 @@ struct WeightSources {
   std::vector<std::string> names;   // checkpoint tensors, stacked along rows
   std::vector<std::string> scales;  // of the quantized ones, in the same order
   int linear_launch = -1;           // >= 0: packed for this launch's layout
+  // >= 0: this one of `num_experts` matrices that the tensors stack along their first dimension.
+  int expert = -1;
+  int num_experts = 0;
 };
 
 struct Lowered {

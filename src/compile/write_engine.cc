@@ -61,11 +61,11 @@ StatusOr<TensorView> GetLinearTensor(const TensorSource& checkpoint, const std::
       }
       return view;
     case WeightQuant::Kind::kInt4:
-      if ((view.dtype != DType::kInt8 && view.dtype != DType::kUInt8) || view.shape.rank() != 2) {
+      if ((view.dtype != DType::kInt8 && view.dtype != DType::kUInt8) || view.shape.rank() < 2) {
         return InvalidArgument("checkpoint tensor '{}' is not packed int4", name);
       }
       view.dtype = DType::kInt4;
-      view.shape[1] *= 2;
+      view.shape[view.shape.rank() - 1] *= 2;
       return view;
     case WeightQuant::Kind::kFloat8:
       // Some exporters name the bytes int8.
@@ -112,6 +112,35 @@ StatusOr<HostTensor> DequantizeFloat8(const std::vector<TensorView>& parts,
     to += count;
   }
   return weight;
+}
+
+TensorView RowsOf(const TensorView& matrix, int64_t first, int64_t count) {
+  const int64_t columns = matrix.shape.rank() == 2 ? matrix.shape[1] : 1;
+  TensorView rows = matrix;
+  rows.shape[0] = count;
+  rows.data += DTypeBytes(matrix.dtype, first * columns);
+  return rows;
+}
+
+// What the kernels' matrix is made of, in order: a tensor (or its scales) as it is, or the rows of
+// one expert of a stack, whose plain branch comes first where kernels take the activated one first.
+void AppendParts(const TensorView& tensor, const WeightSources& sources, bool gated,
+                 std::vector<TensorView>& parts) {
+  if (sources.expert < 0) return parts.push_back(tensor);
+  const int64_t rows = tensor.shape[1];
+  TensorView matrix = tensor;
+  matrix.shape = tensor.shape.rank() == 3 ? Shape{rows, tensor.shape[2]} : Shape{rows};
+  matrix.data += sources.expert * DTypeBytes(tensor.dtype, matrix.shape.num_elements());
+  if (!gated) return parts.push_back(matrix);
+  parts.push_back(RowsOf(matrix, rows / 2, rows / 2));
+  parts.push_back(RowsOf(matrix, 0, rows / 2));
+}
+
+// The shape of the stored tensors (or scales) that make matrices of `one`.
+Shape StackedShape(const WeightSources& sources, const Shape& one) {
+  if (sources.expert < 0) return one;
+  return one.rank() == 2 ? Shape{sources.num_experts, one[0], one[1]}
+                         : Shape{sources.num_experts, one[0]};
 }
 
 // Views stacked along rows: the view itself when there is one, else a copy in `storage`.
@@ -204,14 +233,21 @@ class EngineBody {
   Status WriteLinear(size_t index) {
     const WeightSources& sources = lowered_.sources[index];
     const plan::Weight& weight = lowered_.plan.weights[index];
+    const plan::Launch& launch = lowered_.plan.launches[sources.linear_launch];
+    const bool gated = LinearAttrsOf(launch.attrs).gated;
     std::vector<TensorView> parts;
     for (const std::string& name : sources.names) {
-      TRIREME_ASSIGN_OR_RETURN(parts.emplace_back(),
+      TRIREME_ASSIGN_OR_RETURN(const TensorView view,
                                GetLinearTensor(checkpoint_, name, weight.quant));
+      AppendParts(view, sources, gated, parts);
     }
     std::vector<TensorView> scale_parts;
     for (const std::string& name : sources.scales) {
-      TRIREME_ASSIGN_OR_RETURN(scale_parts.emplace_back(), checkpoint_.Get(name));
+      TRIREME_ASSIGN_OR_RETURN(const TensorView view, checkpoint_.Get(name));
+      if (sources.expert >= 0) {
+        TRIREME_RETURN_IF_ERROR(CheckShape(view, StackedShape(sources, ScaleShape(weight)), name));
+      }
+      AppendParts(view, sources, gated, scale_parts);
     }
     HostTensor stacked;
     if (weight.quant.kind == WeightQuant::Kind::kFloat8) {
@@ -263,6 +299,13 @@ class EngineBody {
 Status CheckSources(const Lowered& lowered, const TensorSource& checkpoint) {
   for (size_t i = 0; i < lowered.sources.size(); ++i) {
     const plan::Weight& weight = lowered.plan.weights[i];
+    if (const WeightSources& sources = lowered.sources[i]; sources.expert >= 0) {
+      const std::string& name = sources.names.front();
+      TRIREME_ASSIGN_OR_RETURN(const TensorView view,
+                               GetLinearTensor(checkpoint, name, weight.quant));
+      TRIREME_RETURN_IF_ERROR(CheckShape(view, StackedShape(sources, weight.shape), name));
+      continue;
+    }
     int64_t rows = 0;
     for (const std::string& name : lowered.sources[i].names) {
       TRIREME_ASSIGN_OR_RETURN(const TensorView view,

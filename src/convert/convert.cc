@@ -78,6 +78,14 @@ StatusOr<WeightQuant> QuantOf(const ModelConfig& config, const TensorRule& rule)
   return QuantOfWeight(config.quantization, rule.name);
 }
 
+// `shape` with another last dimension, or without one for 0 columns.
+Shape WithColumns(const Shape& shape, int64_t columns) {
+  if (shape.rank() == 3) {
+    return columns == 0 ? Shape{shape[0], shape[1]} : Shape{shape[0], shape[1], columns};
+  }
+  return columns == 0 ? Shape{shape[0]} : Shape{shape[0], columns};
+}
+
 std::string InputScaleName(const std::string& weight_name) {
   return SiblingName(weight_name, "activation_scaling_factor");
 }
@@ -367,17 +375,20 @@ class Converter {
       return OkStatus();
     }
     if (quant.kind == WeightQuant::Kind::kFloat8) {
+      if (job.rule->num_matrices > 0) {
+        return Unimplemented("FP8 does not exist for mixtures of experts yet");
+      }
       entries.push_back({job.name, DType::kFloat8E4M3, shape});
       entries.push_back({ScaleName(job.name, quant), DType::kFloat32, Shape{1}});
       entries.push_back({InputScaleName(job.name), DType::kFloat32, Shape{1}});
       return OkStatus();
     }
     const bool int4 = quant.kind == WeightQuant::Kind::kInt4;
-    entries.push_back({job.name, DType::kInt8, {shape[0], int4 ? shape[1] / 2 : shape[1]}});
+    const int64_t columns = shape[shape.rank() - 1];
+    entries.push_back({job.name, DType::kInt8, WithColumns(shape, int4 ? columns / 2 : columns)});
     const int64_t groups =
-        quant.group_size == 0 ? 1 : (shape[1] + quant.group_size - 1) / quant.group_size;
-    entries.push_back({ScaleName(job.name, quant), dtype_,
-                       quant.group_size == 0 ? Shape{shape[0]} : Shape{shape[0], groups}});
+        quant.group_size == 0 ? 0 : (columns + quant.group_size - 1) / quant.group_size;
+    entries.push_back({ScaleName(job.name, quant), dtype_, WithColumns(shape, groups)});
     return OkStatus();
   }
 

@@ -398,6 +398,51 @@ TEST(ShardTest, RowsMadePartByPartAreThoseOfTheWhole) {
   }
 }
 
+// A stack of experts becomes rank 3; of each expert's branches every rank has its share.
+TEST(ShardTest, ExpertsAreStackedAndSharedOutBranchByBranch) {
+  ModelConfig config;
+  config.mapping = {.world_size = 2, .tp_size = 2, .rank = 1};
+  TensorRule rule{.name = "fc", .split = TensorSplit::kRows, .num_matrices = 2, .branches = 2};
+  HostTensor rows(DType::kFloat32, {8, 1});  // two experts of two branches of two rows
+  for (int i = 0; i < 8; ++i) rows.as<float>()[i] = static_cast<float>(i);
+  const StatusOr<Slice> slice = SliceOf(rule, config, {8, 1});
+  ASSERT_TRUE(slice.ok()) << slice.status().ToString();
+  EXPECT_EQ(slice->shape, Shape({2, 2, 1}));
+  const std::vector<TensorView> parts = {rows.view()};
+  const SliceMaker maker(rule, parts, {8, 1}, *slice);
+  EXPECT_EQ(maker.num_rows(), 4);
+  EXPECT_THAT(ToFloats(maker.Rows(0, 4, DType::kFloat32).view()),
+              ::testing::ElementsAre(1, 3, 5, 7));
+  EXPECT_THAT(ToFloats(maker.Rows(1, 3, DType::kFloat32).view()), ::testing::ElementsAre(3, 5));
+
+  rule.split = TensorSplit::kColumns;
+  rule.branches = 1;
+  const StatusOr<Slice> columns = SliceOf(rule, config, {6, 4});
+  ASSERT_TRUE(columns.ok()) << columns.status().ToString();
+  EXPECT_EQ(columns->shape, Shape({2, 3, 2}));
+  EXPECT_FALSE(SliceOf(rule, config, {5, 4}).ok());
+}
+
+// Gate and up published as one tensor are two.
+TEST(ShardTest, APartOfAStackIsReadFromItsRows) {
+  ModelConfig config;
+  const TensorRule rule{.name = "gate", .split = TensorSplit::kRows, .part = 1, .num_parts = 2};
+  HostTensor rows(DType::kFloat32, {4, 2});
+  for (int i = 0; i < 8; ++i) rows.as<float>()[i] = static_cast<float>(i);
+  const StatusOr<Slice> slice = SliceOf(rule, config, {2, 2});
+  ASSERT_TRUE(slice.ok()) << slice.status().ToString();
+  TensorRule edited = rule;
+  edited.edit = [](std::span<float> values, int64_t, int64_t) {
+    for (float& value : values) value *= 10;
+  };
+  const auto floats = [&](const TensorRule& r) {
+    const std::vector<TensorView> parts = {rows.view()};
+    return ToFloats(SliceMaker(r, parts, {2, 2}, *slice).Rows(0, 2, DType::kFloat32).view());
+  };
+  EXPECT_THAT(floats(rule), ::testing::ElementsAre(4, 5, 6, 7));
+  EXPECT_THAT(floats(edited), ::testing::ElementsAre(40, 50, 60, 70));
+}
+
 TEST_F(ConvertTest, ParallelEmbeddingByVocabularyOrWidth) {
   WriteModel({});
   const Matrix& embedding = weights_.at("model.embed_tokens.weight");

@@ -58,6 +58,22 @@ StatusOr<RowRange> EvenShare(const ModelConfig& config, int64_t size, std::strin
   return RowRange{config.mapping.tp_rank() * share, (config.mapping.tp_rank() + 1) * share};
 }
 
+// The rank's share of each block of rows: the branches of every matrix, or all rows as one.
+StatusOr<std::vector<RowRange>> SharedRows(const TensorRule& rule, const ModelConfig& config,
+                                           int64_t rows) {
+  const int64_t num_blocks = std::max(1, rule.num_matrices) * rule.branches;
+  if (rows % num_blocks != 0) {
+    return InvalidArgument("{} rows are not {} equal blocks", rows, num_blocks);
+  }
+  const int64_t block = rows / num_blocks;
+  TRIREME_ASSIGN_OR_RETURN(const RowRange share, EvenShare(config, block, "output features"));
+  std::vector<RowRange> ranges;
+  for (int64_t i = 0; i < num_blocks; ++i) {
+    ranges.push_back({i * block + share.begin, i * block + share.end});
+  }
+  return ranges;
+}
+
 // Rounded up: the last ranks' missing rows are padding.
 RowRange PaddedShare(const ModelConfig& config, int64_t size) {
   const int64_t share = (size + config.mapping.tp_size - 1) / config.mapping.tp_size;
@@ -155,7 +171,7 @@ StatusOr<Slice> SliceOf(const TensorRule& rule, const ModelConfig& config, const
       break;
     }
     case TensorSplit::kRows: {
-      TRIREME_ASSIGN_OR_RETURN(slice.rows[0], EvenShare(config, whole[0], "output features"));
+      TRIREME_ASSIGN_OR_RETURN(slice.rows, SharedRows(rule, config, whole[0]));
       break;
     }
     case TensorSplit::kVocabRows: slice.rows[0] = PaddedShare(config, whole[0]); break;
@@ -168,6 +184,15 @@ StatusOr<Slice> SliceOf(const TensorRule& rule, const ModelConfig& config, const
   }
   int64_t rows = 0;
   for (const RowRange& range : slice.rows) rows += range.end - range.begin;
+  if (rule.num_matrices > 0) {
+    if (whole.rank() != 2 || rows % rule.num_matrices != 0) {
+      return InvalidArgument("tensors of shape {} are not {} matrices", whole.ToString(),
+                             rule.num_matrices);
+    }
+    slice.shape = {rule.num_matrices, rows / rule.num_matrices,
+                   slice.column_end - slice.column_begin};
+    return slice;
+  }
   slice.shape =
       whole.rank() == 2 ? Shape{rows, slice.column_end - slice.column_begin} : Shape{rows};
   return slice;
@@ -185,9 +210,8 @@ SliceMaker::SliceMaker(const TensorRule& rule, const std::vector<TensorView>& pa
 
 HostTensor SliceMaker::Rows(int64_t begin, int64_t end, DType dtype) const {
   const int64_t count = slice_.column_end - slice_.column_begin;
-  Shape shape = slice_.shape;
-  shape[0] = end - begin;
-  HostTensor result(dtype, shape);
+  const bool vector = slice_.shape.rank() == 1;
+  HostTensor result(dtype, vector ? Shape{end - begin} : Shape{end - begin, count});
   std::byte* to = result.bytes().data();
   int64_t first = 0;  // row of the slice that the range begins at
   for (const RowRange& range : slice_.rows) {

@@ -45,7 +45,10 @@ class SliceMaker {
   SliceMaker(const TensorRule& rule, const std::vector<TensorView>& parts, const Shape& whole,
              const Slice& slice);
 
-  int64_t num_rows() const { return slice_.shape[0]; }
+  // Of all matrices, when the slice stacks several.
+  int64_t num_rows() const {
+    return slice_.shape.rank() == 3 ? slice_.shape[0] * slice_.shape[1] : slice_.shape[0];
+  }
   // Rows [begin, end) of the slice.
   HostTensor Rows(int64_t begin, int64_t end, DType dtype) const;
 

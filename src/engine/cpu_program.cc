@@ -10,6 +10,7 @@
 #include "kernels/alibi_slopes.h"
 #include "kernels/elementwise.h"
 #include "kernels/embedding.h"
+#include "kernels/experts.h"
 #include "kernels/float8_rows.h"
 #include "kernels/layer_norm.h"
 #include "kernels/linear_problem.h"
@@ -39,18 +40,6 @@ kernels::RotaryStyle KernelRotary(RotaryKind kind) {
   }
   return kernels::RotaryStyle::kNone;
 }
-
-// The kernels of a linear launch for its row counts, smallest first.
-struct LinearByRows {
-  std::vector<std::pair<int64_t, kernels::LinearKernel>> kernels;
-
-  const kernels::LinearKernel& ForRows(int64_t rows) const {
-    for (const auto& [max_rows, kernel] : kernels) {
-      if (rows <= max_rows) return kernel;
-    }
-    return kernels.back().second;
-  }
-};
 
 }  // namespace
 
@@ -129,15 +118,15 @@ class LaunchBinder {
 
   Status SizeWorkspace() {
     int64_t bytes = 0;
+    const int64_t max_rows = std::max(options_.max_tokens, options_.max_logit_rows);
     for (const plan::Launch& launch : plan_.launches) {
       if (launch.kind == OpKind::kLinear) {
-        const kernels::LinearProblem problem = ProblemOf(launch);
-        for (const plan::TacticChoice& tactic : launch.tactics) {
-          bytes = std::max(bytes, kernels::LinearWorkspaceBytes(
-                                      problem, {tactic.layout, tactic.kernel, tactic.numerics},
-                                      std::max(options_.max_tokens, options_.max_logit_rows),
-                                      context_.pool->num_threads()));
-        }
+        bytes = std::max(bytes, LinearBytes(launch, max_rows));
+      } else if (launch.kind == OpKind::kExpertLinear) {
+        const ExpertLinearAttrs& attrs = std::get<ExpertLinearAttrs>(launch.attrs);
+        bytes = std::max(bytes, kernels::ExpertLinearWorkspaceBytes(
+                                    ProblemOf(launch), attrs.num_experts, attrs.top_k, max_rows,
+                                    LinearBytes(launch, kernels::kExpertRowsPerRun)));
       } else if (launch.kind == OpKind::kPagedAttention) {
         const AttentionSpec& spec = std::get<AttentionAttrs>(launch.attrs).spec;
         bytes = std::max(bytes, kernels::PagedAttentionWorkspaceBytes(
@@ -148,6 +137,17 @@ class LaunchBinder {
     program_.workspace_ = AlignedBuffer(bytes);
     program_.float8_input_ = AlignedBuffer(Float8InputBytes());
     return OkStatus();
+  }
+
+  int64_t LinearBytes(const plan::Launch& launch, int64_t max_rows) const {
+    int64_t bytes = 0;
+    for (const plan::TacticChoice& tactic : launch.tactics) {
+      bytes =
+          std::max(bytes, kernels::LinearWorkspaceBytes(
+                              ProblemOf(launch), {tactic.layout, tactic.kernel, tactic.numerics},
+                              max_rows, context_.pool->num_threads()));
+    }
+    return bytes;
   }
 
   int64_t Float8InputBytes() const {
@@ -185,7 +185,7 @@ class LaunchBinder {
   }
 
   kernels::LinearProblem ProblemOf(const plan::Launch& launch) const {
-    return kernels::LinearProblemOf(std::get<LinearAttrs>(launch.attrs), plan_.dtype,
+    return kernels::LinearProblemOf(LinearAttrsOf(launch.attrs), plan_.dtype,
                                     plan_.weights[launch.weights[0]].quant);
   }
 
@@ -197,6 +197,9 @@ class LaunchBinder {
       case OpKind::kLayerNorm: return BindLayerNorm(launch);
       case OpKind::kHeadRmsNorm: return BindHeadRmsNorm(launch);
       case OpKind::kLinear: return BindLinear(launch);
+      case OpKind::kRouteExperts: return BindRouteExperts(launch);
+      case OpKind::kExpertLinear: return BindExpertLinear(launch);
+      case OpKind::kCombineExperts: return BindCombineExperts(launch);
       case OpKind::kRopeKvWrite: return BindRopeKvWrite(launch);
       case OpKind::kPagedAttention: return BindPagedAttention(launch);
       case OpKind::kActivation:
@@ -364,22 +367,19 @@ class LaunchBinder {
         });
   }
 
-  StatusOr<KernelFn<kernels::LinearParams>> PickLinear(const plan::Launch& launch) const {
-    const kernels::LinearProblem problem = ProblemOf(launch);
-    const plan::Weight& weight = plan_.weights[launch.weights[0]];
+  Status CheckPacked(const kernels::LinearProblem& problem, const plan::Weight& weight) const {
     TRIREME_ASSIGN_OR_RETURN(const int64_t bytes,
                              kernels::PackedLinearBytes(problem, weight.layout));
-    if (weight.num_bytes != bytes) {
-      return InvalidArgument("weight '{}' has {} bytes, layout '{}' takes {}", weight.name,
-                             weight.num_bytes, weight.layout, bytes);
-    }
-    if (options_.reference_kernels) {
-      TRIREME_ASSIGN_OR_RETURN(
-          const kernels::PackedLinearReference reference,
-          kernels::PackedLinearReference::Create(problem, plan_.weights[launch.weights[0]].layout));
-      return KernelFn<kernels::LinearParams>(
-          [reference](const kernels::LinearParams& params) { reference.Run(params); });
-    }
+    if (weight.num_bytes == bytes) return OkStatus();
+    return InvalidArgument("weight '{}' has {} bytes, layout '{}' takes {}", weight.name,
+                           weight.num_bytes, weight.layout, bytes);
+  }
+
+  // By rising row count.
+  using LinearByRows = std::vector<std::pair<int64_t, kernels::LinearKernel>>;
+  StatusOr<LinearByRows> LinearKernelsOf(const plan::Launch& launch) const {
+    const kernels::LinearProblem problem = ProblemOf(launch);
+    const plan::Weight& weight = plan_.weights[launch.weights[0]];
     LinearByRows by_rows;
     for (const plan::TacticChoice& tactic : launch.tactics) {
       if (tactic.layout != weight.layout) {
@@ -389,13 +389,86 @@ class LaunchBinder {
       TRIREME_ASSIGN_OR_RETURN(
           kernels::LinearKernel kernel,
           kernels::LinearKernel::Create(problem, {tactic.layout, tactic.kernel, tactic.numerics}));
-      by_rows.kernels.emplace_back(tactic.max_rows, kernel);
+      by_rows.emplace_back(tactic.max_rows, kernel);
     }
-    if (by_rows.kernels.empty()) return InvalidArgument("the plan holds no tactic");
+    if (by_rows.empty()) return InvalidArgument("the plan holds no tactic");
+    return by_rows;
+  }
+
+  StatusOr<KernelFn<kernels::LinearParams>> PickLinear(const plan::Launch& launch) const {
+    const kernels::LinearProblem problem = ProblemOf(launch);
+    TRIREME_RETURN_IF_ERROR(CheckPacked(problem, plan_.weights[launch.weights[0]]));
+    if (options_.reference_kernels) {
+      TRIREME_ASSIGN_OR_RETURN(
+          const kernels::PackedLinearReference reference,
+          kernels::PackedLinearReference::Create(problem, plan_.weights[launch.weights[0]].layout));
+      return KernelFn<kernels::LinearParams>(
+          [reference](const kernels::LinearParams& params) { reference.Run(params); });
+    }
+    TRIREME_ASSIGN_OR_RETURN(const LinearByRows by_rows, LinearKernelsOf(launch));
     return KernelFn<kernels::LinearParams>(
         [by_rows, context = &context_](const kernels::LinearParams& params) {
-          if (params.num_tokens > 0) by_rows.ForRows(params.num_tokens).Run(params, *context);
+          if (params.num_tokens == 0) return;
+          kernels::KernelForRows(by_rows, params.num_tokens).Run(params, *context);
         });
+  }
+
+  StatusOr<LaunchFn> BindRouteExperts(const plan::Launch& launch) {
+    const RouteAttrs& attrs = std::get<RouteAttrs>(launch.attrs);
+    kernels::RouteExpertsParams params;
+    params.logits = buffer(launch.inputs[0]);
+    params.logits_stride = width(launch.inputs[0]);
+    params.routing = buffer(launch.outputs[0]);
+    params.routing_stride = width(launch.outputs[0]);
+    params.num_experts = attrs.num_experts;
+    params.top_k = attrs.top_k;
+    params.normalize = attrs.normalize;
+    return OverRows(launch, params, &kernels::RouteExpertsParams::num_tokens,
+                    Pick(kernels::RouteExperts, kernels::RouteExpertsReference));
+  }
+
+  StatusOr<LaunchFn> BindExpertLinear(const plan::Launch& launch) {
+    const ExpertLinearAttrs& attrs = std::get<ExpertLinearAttrs>(launch.attrs);
+    TRIREME_ASSIGN_OR_RETURN(const LinearByRows by_rows, LinearKernelsOf(launch));
+    auto packed = std::make_shared<std::vector<const std::byte*>>();
+    for (const int weight : launch.weights) {
+      TRIREME_RETURN_IF_ERROR(CheckPacked(ProblemOf(launch), plan_.weights[weight]));
+      if (plan_.weights[weight].layout != plan_.weights[launch.weights[0]].layout) {
+        return InvalidArgument("the experts' weights have different layouts");
+      }
+      packed->push_back(weights_.weight(weight));
+    }
+    program_.tables_.push_back(packed);
+    kernels::ExpertLinearParams params;
+    ReadX(params, launch.inputs[0]);
+    // As wide as one input: all choices of a token read it.
+    const bool shared = params.x_stride == attrs.linear.in_features;
+    params.x_choice_stride = shared ? 0 : attrs.linear.in_features;
+    params.routing = buffer(launch.inputs[1]);
+    params.routing_stride = width(launch.inputs[1]);
+    params.packed = *packed;
+    params.y = buffer(launch.outputs[0]);
+    params.y_stride = width(launch.outputs[0]);
+    params.y_choice_stride = params.y_stride / attrs.top_k;
+    params.top_k = attrs.top_k;
+    params.workspace = program_.workspace_.data();
+    return OverRows(launch, params, &kernels::ExpertLinearParams::num_tokens,
+                    KernelFn<kernels::ExpertLinearParams>(
+                        [by_rows, context = &context_](const kernels::ExpertLinearParams& p) {
+                          kernels::ExpertLinear(p, by_rows, *context);
+                        }));
+  }
+
+  StatusOr<LaunchFn> BindCombineExperts(const plan::Launch& launch) {
+    kernels::CombineExpertsParams params;
+    ReadX(params, launch.inputs[0]);
+    WriteY(params, launch.outputs[0]);
+    params.x_choice_stride = params.size;
+    params.routing = buffer(launch.inputs[1]);
+    params.routing_stride = width(launch.inputs[1]);
+    params.top_k = std::get<CombineAttrs>(launch.attrs).top_k;
+    return OverRows(launch, params, &kernels::CombineExpertsParams::num_tokens,
+                    Pick(kernels::CombineExperts, kernels::CombineExpertsReference));
   }
 
   StatusOr<std::shared_ptr<const kernels::RotaryTable>> RotaryTableOf(const RotarySpec& spec) {

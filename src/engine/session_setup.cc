@@ -64,7 +64,15 @@ int64_t BytesReadPerStep(const plan::Plan& plan) {
   int64_t bytes = 0;
   for (const plan::Launch& launch : plan.launches) {
     if (launch.kind == OpKind::kEmbedding || launch.kind == OpKind::kPositionEmbedding) continue;
-    for (int weight : launch.weights) bytes += plan.weights[static_cast<size_t>(weight)].num_bytes;
+    int64_t launch_bytes = 0;
+    for (int weight : launch.weights) {
+      launch_bytes += plan.weights[static_cast<size_t>(weight)].num_bytes;
+    }
+    // One token reads its chosen experts, which are all of one size.
+    if (const auto* experts = std::get_if<ExpertLinearAttrs>(&launch.attrs)) {
+      launch_bytes = launch_bytes / experts->num_experts * experts->top_k;
+    }
+    bytes += launch_bytes;
   }
   return bytes;
 }

@@ -96,15 +96,17 @@ Status MakeSynthetic(const plan::Plan& plan, int index, ThreadPool& pool, Aligne
   if (reader == nullptr) return OkStatus();
   const uint64_t seed = static_cast<uint64_t>(index) + 1;
   const std::span<std::byte> bytes(buffer.data(), static_cast<size_t>(buffer.size()));
-  if (reader->kind == OpKind::kLinear && reader->weights[0] == index) {
+  if ((reader->kind == OpKind::kLinear && reader->weights[0] == index) ||
+      reader->kind == OpKind::kExpertLinear) {
     const kernels::LinearProblem problem =
-        kernels::LinearProblemOf(std::get<LinearAttrs>(reader->attrs), plan.dtype, weight.quant);
+        kernels::LinearProblemOf(LinearAttrsOf(reader->attrs), plan.dtype, weight.quant);
     return MakeLinear(weight, problem, pool, seed, bytes);
   }
   // A norm scales around one, so that activations keep their size through the layers.
-  const bool norm_scale = reader->weights[0] == index &&
-                          (reader->kind == OpKind::kRmsNorm || reader->kind == OpKind::kLayerNorm ||
-                           reader->kind == OpKind::kHeadRmsNorm);
+  const auto* norm = std::get_if<NormAttrs>(&reader->attrs);
+  const bool norm_scale =
+      reader->weights[0] == index &&
+      ((norm != nullptr && !norm->gamma_offset) || reader->kind == OpKind::kHeadRmsNorm);
   HostTensor values(weight.dtype, weight.shape);
   FillNormal(values, norm_scale ? 1.0f : 0.0f, static_cast<float>(weight.synthetic_std), pool,
              seed);

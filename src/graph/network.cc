@@ -91,7 +91,7 @@ Value Network::Linear(Value x, const LinearSpec& spec) {
   if (!Check(x, spec.name)) return {};
   const NetworkValue in = values_[x.id];
   std::vector<int> weights = {
-      AddWeight({spec.name + ".weight", {spec.out_features, in.width}, true})};
+      AddWeight({spec.name + ".weight", {spec.out_features, in.width}, spec.quantizable})};
   if (spec.bias) weights.push_back(AddWeight({spec.name + ".bias", {spec.out_features}, false}));
   return Append(
       OpKind::kLinear, spec.name, {x.id}, std::move(weights),
@@ -123,6 +123,45 @@ Value Network::Attention(Value qkv, const AttentionSpec& spec) {
   ++num_layers_;
   return Append(OpKind::kAttention, spec.name, {qkv.id}, {}, AttentionAttrs{spec},
                 int64_t{spec.num_heads} * spec.head_dim, false);
+}
+
+Value Network::MixtureOfExperts(Value x, const MixtureOfExpertsSpec& spec) {
+  if (!Check(x, spec.name)) return {};
+  if (spec.num_experts <= 0 || spec.top_k <= 0 || spec.top_k > spec.num_experts) {
+    Fail(fmt::format("mixture of experts '{}': top {} of {} experts", spec.name, spec.top_k,
+                     spec.num_experts));
+    return {};
+  }
+  const NetworkValue in = values_[x.id];
+  const Value logits = Linear(
+      x, {.name = spec.name + ".router", .out_features = spec.num_experts, .quantizable = false});
+  const Value routing = Append(OpKind::kRouteExperts, spec.name + ".router", {logits.id}, {},
+                               RouteAttrs{spec.num_experts, spec.top_k, spec.normalize},
+                               2 * spec.top_k, in.logit_rows);
+  const Value inner = ExpertLinear(x, routing, spec.name + ".fc",
+                                   {.num_experts = spec.num_experts,
+                                    .top_k = spec.top_k,
+                                    .linear = {.in_features = in.width,
+                                               .out_features = 2 * spec.intermediate_size,
+                                               .gated = true,
+                                               .gate_activation = spec.activation}});
+  const Value outer =
+      ExpertLinear(inner, routing, spec.name + ".proj",
+                   {.num_experts = spec.num_experts,
+                    .top_k = spec.top_k,
+                    .linear = {.in_features = spec.intermediate_size, .out_features = in.width}});
+  return Append(OpKind::kCombineExperts, spec.name, {outer.id, routing.id}, {},
+                CombineAttrs{spec.top_k}, in.width, in.logit_rows);
+}
+
+Value Network::ExpertLinear(Value x, Value routing, const std::string& name,
+                            const ExpertLinearAttrs& attrs) {
+  const LinearAttrs& linear = attrs.linear;
+  const int weight = AddWeight(
+      {name + ".weight", {attrs.num_experts, linear.out_features, linear.in_features}, true});
+  const int64_t width = linear.gated ? linear.out_features / 2 : linear.out_features;
+  return Append(OpKind::kExpertLinear, name, {x.id, routing.id}, {weight}, attrs,
+                attrs.top_k * width, values_[x.id].logit_rows);
 }
 
 Value Network::Activation(Value x, ActivationKind kind) {

@@ -14,10 +14,12 @@ std::vector<std::unique_ptr<const ModelFamily>> BuiltinFamilies() {
   families.push_back(MakeGptJFamily());
   families.push_back(MakeLlamaFamily());
   families.push_back(MakeMistralFamily());
+  families.push_back(MakeMixtralFamily());
   families.push_back(MakePhi3Family());
   families.push_back(MakeQwenFamily());
   families.push_back(MakeQwen2Family());
   families.push_back(MakeQwen3Family());
+  families.push_back(MakeQwen3MoeFamily());
   return families;
 }
 

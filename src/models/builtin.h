@@ -18,10 +18,12 @@ std::unique_ptr<const ModelFamily> MakeGpt2Family();
 std::unique_ptr<const ModelFamily> MakeGptJFamily();
 std::unique_ptr<const ModelFamily> MakeLlamaFamily();
 std::unique_ptr<const ModelFamily> MakeMistralFamily();
+std::unique_ptr<const ModelFamily> MakeMixtralFamily();
 std::unique_ptr<const ModelFamily> MakePhi3Family();
 std::unique_ptr<const ModelFamily> MakeQwenFamily();
 std::unique_ptr<const ModelFamily> MakeQwen2Family();
 std::unique_ptr<const ModelFamily> MakeQwen3Family();
+std::unique_ptr<const ModelFamily> MakeQwen3MoeFamily();
 
 std::vector<std::unique_ptr<const ModelFamily>> BuiltinFamilies();
 

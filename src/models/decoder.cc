@@ -12,6 +12,7 @@ namespace {
 
 // Far above any published model, far below what would fill memory before a tensor is read.
 constexpr int kMaxLayers = 4096;
+constexpr int kMaxExperts = 4096;
 
 StatusOr<int> RequiredSize(const HfConfigView& hf, HfConfigView::Keys keys) {
   TRIREME_ASSIGN_OR_RETURN(const std::optional<int64_t> value, hf.Int(keys));
@@ -218,6 +219,31 @@ void AddFusedGatedMlp(RuleList& rules, const std::string& gate_up, const std::st
   rules.Linear("mlp.proj", {down}, TensorSplit::kColumns, {.bias = bias});
 }
 
+void AddExperts(RuleList& rules, const ModelConfig& config, const ExpertNames& names) {
+  rules.Router("mlp.router", names.router);
+  std::vector<std::string> branches;
+  std::vector<std::string> outputs;
+  for (int expert = 0; expert < config.moe.num_experts; ++expert) {
+    const std::string prefix = fmt::format("{}.{}.", names.experts, expert);
+    branches.push_back(prefix + names.up);
+    branches.push_back(prefix + names.gate);
+    outputs.push_back(prefix + names.down);
+  }
+  rules.Experts("mlp.fc", branches, TensorSplit::kRows, config.moe.num_experts);
+  rules.Experts("mlp.proj", outputs, TensorSplit::kColumns, config.moe.num_experts);
+}
+
+StatusOr<MoeConfig> ReadMoe(const HfConfigView& hf, HfConfigView::Keys num_experts) {
+  MoeConfig moe;
+  TRIREME_ASSIGN_OR_RETURN(moe.num_experts, RequiredSize(hf, num_experts));
+  TRIREME_ASSIGN_OR_RETURN(moe.top_k, RequiredSize(hf, {"num_experts_per_tok"}));
+  if (moe.num_experts > kMaxExperts || moe.top_k > moe.num_experts) {
+    return InvalidArgument("config.json: {} of {} experts per token; at most {} experts are taken",
+                           moe.top_k, moe.num_experts, kMaxExperts);
+  }
+  return moe;
+}
+
 StatusOr<Network> LlamaShapedNetwork(const ModelConfig& config) {
   TRIREME_ASSIGN_OR_RETURN(DecoderBuilder build, DecoderBuilder::Create(config));
   Network& net = build.network();
@@ -226,8 +252,9 @@ StatusOr<Network> LlamaShapedNetwork(const ModelConfig& config) {
     const std::string prefix = LayerPrefix(layer);
     hidden =
         net.Add(hidden, build.Attention(build.RmsNorm(hidden, prefix + "input_layernorm"), layer));
-    hidden =
-        net.Add(hidden, build.GatedMlp(build.RmsNorm(hidden, prefix + "post_layernorm"), layer));
+    const Value x = build.RmsNorm(hidden, prefix + "post_layernorm");
+    hidden = net.Add(hidden, config.moe.num_experts > 0 ? build.MixtureOfExperts(x, layer)
+                                                        : build.GatedMlp(x, layer));
   }
   return build.Finish(build.RmsNorm(net.SelectLogitRows(hidden), "transformer.ln_f"));
 }

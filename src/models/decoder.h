@@ -53,10 +53,19 @@ void AddSeparateGatedMlp(RuleList& rules, const ModelConfig& config);
 void AddFusedGatedMlp(RuleList& rules, const std::string& gate_up, const std::string& down,
                       bool bias);
 
+// The router and the experts of a layer: `experts`.3.`gate` and so on.
+struct ExpertNames {
+  std::string router, experts, gate, up, down;
+};
+void AddExperts(RuleList& rules, const ModelConfig& config, const ExpertNames& names);
+// `num_experts_per_tok` of so many experts.
+StatusOr<MoeConfig> ReadMoe(const HfConfigView& hf, HfConfigView::Keys num_experts);
+
 // Published names of a Llama-shaped model, "model.layers.3.self_attn.q_proj.weight" and so on.
 std::vector<TensorRule> LlamaShapedRules(const ModelConfig& config);
 
-// Embedding, pre-norm layers of GQA attention and gated MLP with RMS norms, final norm, head.
+// Embedding, pre-norm layers of GQA attention and gated MLP (or experts) with RMS norms, final
+// norm, head.
 StatusOr<Network> LlamaShapedNetwork(const ModelConfig& config);
 
 }  // namespace trireme::models

@@ -105,6 +105,16 @@ Value DecoderBuilder::GatedMlp(Value x, int layer) {
                      config_.mlp_bias);
 }
 
+Value DecoderBuilder::MixtureOfExperts(Value x, int layer) {
+  const Value y = net_.MixtureOfExperts(x, {.name = LayerPrefix(layer) + "mlp",
+                                            .num_experts = config_.moe.num_experts,
+                                            .top_k = config_.moe.top_k,
+                                            .intermediate_size = shape_.intermediate_size,
+                                            .activation = activation_,
+                                            .normalize = config_.moe.normalization_mode == 1});
+  return config_.mapping.tp_size > 1 ? net_.AllReduce(y) : y;
+}
+
 Value DecoderBuilder::Mlp(Value x, int layer) {
   const std::string prefix = LayerPrefix(layer) + "mlp";
   const Value inner = net_.Linear(

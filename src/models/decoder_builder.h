@@ -35,6 +35,8 @@ class DecoderBuilder {
   Value Attention(Value x, int layer) { return Attention(x, layer, {}); }
   // down(act(gate(x)) * up(x))
   Value GatedMlp(Value x, int layer);
+  // Gated MLPs of config.moe, the experts.
+  Value MixtureOfExperts(Value x, int layer);
   // down(act(up(x)))
   Value Mlp(Value x, int layer);
 

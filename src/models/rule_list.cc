@@ -59,6 +59,15 @@ void RuleList::Linear(std::string_view name, const std::vector<std::string>& sou
       split == TensorSplit::kColumns ? TensorSplit::kNone : split;
 }
 
+void RuleList::Experts(std::string_view name, const std::vector<std::string>& sources,
+                       TensorSplit split, int num_experts) {
+  TensorRule& rule = Add(name, sources, ".weight", {});
+  rule.split = split;
+  rule.quantizable = true;
+  rule.num_matrices = num_experts;
+  rule.branches = static_cast<int>(sources.size()) / num_experts;
+}
+
 void RuleList::Embedding(std::string_view name, const std::string& source, TensorSplit split) {
   Add(name, {source}, ".weight", {}).split = split;
 }

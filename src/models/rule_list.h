@@ -41,6 +41,12 @@ class RuleList {
   void Norm(std::string_view name, const std::string& source, const RuleOptions& options = {});
   void Linear(std::string_view name, const std::vector<std::string>& sources, TensorSplit split,
               const RuleOptions& options = {});
+  // A linear layer that every rank holds whole and that is never quantized.
+  void Router(std::string_view name, const std::string& source) { Norm(name, source); }
+  // Stacks of one matrix per expert; `sources` name the tensors of expert 0, 1, ... in turn, the
+  // branches of each one after the other.
+  void Experts(std::string_view name, const std::vector<std::string>& sources, TensorSplit split,
+               int num_experts);
   // A table of one row per token or position.
   void Embedding(std::string_view name, const std::string& source,
                  TensorSplit split = TensorSplit::kEmbedding);

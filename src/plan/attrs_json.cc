@@ -86,6 +86,13 @@ struct ToJson {
               {"max_position_embeddings", s.rotary.max_position_embeddings},
               {"scaling", ScalingToJson(s.rotary.scaling)}}}};
   }
+  json operator()(const RouteAttrs& a) const {
+    return {{"num_experts", a.num_experts}, {"top_k", a.top_k}, {"normalize", a.normalize}};
+  }
+  json operator()(const ExpertLinearAttrs& a) const {
+    return {{"num_experts", a.num_experts}, {"top_k", a.top_k}, {"linear", (*this)(a.linear)}};
+  }
+  json operator()(const CombineAttrs& a) const { return {{"top_k", a.top_k}}; }
   json operator()(const ActivationAttrs& a) const { return {{"kind", ActivationName(a.kind)}}; }
   json operator()(const ScalarAttrs& a) const { return {{"value", a.value}}; }
 };
@@ -143,6 +150,36 @@ ActivationAttrs ReadActivation(JsonReader reader) {
   return {kind.value_or(ActivationKind::kSilu)};
 }
 
+// A count in [1, limit]: kernels index with these.
+void ReadCount(JsonReader& reader, const char* key, int limit, int& target) {
+  reader.Read(key, target);
+  if (target < 1 || target > limit) reader.Fail(key);
+}
+
+constexpr int kMaxExperts = 1 << 16;
+
+RouteAttrs ReadRoute(JsonReader reader) {
+  RouteAttrs a;
+  ReadCount(reader, "num_experts", kMaxExperts, a.num_experts);
+  ReadCount(reader, "top_k", a.num_experts, a.top_k);
+  reader.Read("normalize", a.normalize);
+  return a;
+}
+
+ExpertLinearAttrs ReadExpertLinear(JsonReader reader) {
+  ExpertLinearAttrs a;
+  ReadCount(reader, "num_experts", kMaxExperts, a.num_experts);
+  ReadCount(reader, "top_k", a.num_experts, a.top_k);
+  a.linear = ReadLinear(reader.Object("linear"));
+  return a;
+}
+
+CombineAttrs ReadCombine(JsonReader reader) {
+  CombineAttrs a;
+  ReadCount(reader, "top_k", kMaxExperts, a.top_k);
+  return a;
+}
+
 OpAttrs ReadAttrs(OpKind kind, JsonReader reader) {
   switch (kind) {
     case OpKind::kEmbedding:
@@ -179,6 +216,9 @@ OpAttrs ReadAttrs(OpKind kind, JsonReader reader) {
       reader.Read("value", a.value);
       return a;
     }
+    case OpKind::kRouteExperts: return ReadRoute(reader);
+    case OpKind::kExpertLinear: return ReadExpertLinear(reader);
+    case OpKind::kCombineExperts: return ReadCombine(reader);
     case OpKind::kAdd:
     case OpKind::kMul:
     case OpKind::kSelectLogitRows:

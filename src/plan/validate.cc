@@ -48,6 +48,10 @@ Operands OperandsOf(const Plan& plan, const Launch& launch) {
       return {attrs.has_residual ? 2u : 1u, 1u + attrs.has_bias + attrs.has_norm,
               float8 ? (on_cpu ? 1u : 2u) : 0u};
     }
+    case OpKind::kExpertLinear:
+      return {2, static_cast<size_t>(std::get<ExpertLinearAttrs>(launch.attrs).num_experts)};
+    case OpKind::kCombineExperts: return {2, 0};
+    case OpKind::kRouteExperts: return {1, 0};
     case OpKind::kGatedActivation:
     case OpKind::kAdd:
     case OpKind::kMul: return {2, 0};
@@ -83,6 +87,9 @@ class LaunchChecker {
       case OpKind::kPositionEmbedding: return CheckTable();
       case OpKind::kLinear: return CheckLinear();
       case OpKind::kHeadRmsNorm: return CheckHeadNorm();
+      case OpKind::kRouteExperts: return CheckRoute();
+      case OpKind::kExpertLinear: return CheckExpertLinear();
+      case OpKind::kCombineExperts: return CheckCombine();
       case OpKind::kAttention:
       case OpKind::kRopeKvWrite:
       case OpKind::kPagedAttention: return CheckAttention();
@@ -171,6 +178,56 @@ class LaunchChecker {
     }
     for (size_t i = 1u + attrs.has_bias + attrs.has_norm; i < launch_.weights.size(); ++i) {
       TRIREME_RETURN_IF_ERROR(CheckPlainWeight(i, {attrs.gated ? 2 : 1}));  // FP8 scales
+    }
+    return OkStatus();
+  }
+
+  Status CheckRoute() const {
+    const RouteAttrs& attrs = std::get<RouteAttrs>(launch_.attrs);
+    if (width(launch_.inputs[0]) != attrs.num_experts || out_width() != 2 * attrs.top_k) {
+      return Misfit("its experts do not fit the widths of its input and output");
+    }
+    return OkStatus();
+  }
+
+  // The routing's ids choose among the weights, so it must be made for as many.
+  bool IsRoutingOf(int buffer, const ExpertLinearAttrs& attrs) const {
+    bool routing = false;
+    for (const Launch& other : plan_.launches) {
+      if (other.outputs.size() != 1 || other.outputs[0] != buffer) continue;
+      if (other.kind != OpKind::kRouteExperts) return false;
+      const RouteAttrs& route = std::get<RouteAttrs>(other.attrs);
+      if (route.num_experts != attrs.num_experts || route.top_k != attrs.top_k) return false;
+      routing = true;
+    }
+    return routing;
+  }
+
+  Status CheckExpertLinear() const {
+    const ExpertLinearAttrs& attrs = std::get<ExpertLinearAttrs>(launch_.attrs);
+    const LinearAttrs& linear = attrs.linear;
+    const int64_t in = width(launch_.inputs[0]);
+    const int64_t out = linear.gated ? linear.out_features / 2 : linear.out_features;
+    if (linear.in_features < 1 || out < 1 || out_width() != attrs.top_k * out ||
+        (in != linear.in_features && in != attrs.top_k * linear.in_features)) {
+      return Misfit("its features do not fit the widths of its input and output");
+    }
+    if (!IsRoutingOf(launch_.inputs[1], attrs)) {
+      return Misfit(fmt::format("its second input is no routing to {} of {} experts", attrs.top_k,
+                                attrs.num_experts));
+    }
+    for (const int index : launch_.weights) {
+      if (!(plan_.weights[index].shape == Shape{linear.out_features, linear.in_features})) {
+        return Misfit("an expert's weight has shape " + plan_.weights[index].shape.ToString());
+      }
+    }
+    return OkStatus();
+  }
+
+  Status CheckCombine() const {
+    const int top_k = std::get<CombineAttrs>(launch_.attrs).top_k;
+    if (width(launch_.inputs[0]) != top_k * out_width() || width(launch_.inputs[1]) != 2 * top_k) {
+      return Misfit("its choices do not fit the widths of its inputs and output");
     }
     return OkStatus();
   }

@@ -126,6 +126,9 @@ class CudaLaunchBinder {
       case OpKind::kSelectLogitRows: return BindSelectLogitRows(launch);
       case OpKind::kRopeKvWrite:
       case OpKind::kAttention:
+      case OpKind::kRouteExperts:
+      case OpKind::kExpertLinear:
+      case OpKind::kCombineExperts:
       case OpKind::kAllReduce: break;
     }
     return Unimplemented("no CUDA kernel runs op '{}'", OpKindName(launch.kind));
