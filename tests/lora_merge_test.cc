@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // LoRA adapters merged into their base: golden logits of the merged models, and what an adapter may
-// hold beside low-rank pairs.
+// hold beside low-rank pairs; and their files from one form into the other.
 #include "convert/lora_merge.h"
 
 #include <gmock/gmock.h>
 
+#include <cstring>
+
+#include "convert/lora_convert.h"
+#include "formats/torch_bin.h"
 #include "golden_testing.h"
 
 namespace trireme {
@@ -110,6 +114,41 @@ TEST_F(LoraMergeTest, EmbeddingsAreUpdatedTransposed) {
                 {"base_model.model.model.embed_tokens.lora_embedding_B", {{2, 1}, {1, 10}}}});
   ASSERT_TRUE(Merge({"embedding"}).ok());
   EXPECT_THAT(Merged()["model.embed_tokens.weight"].values, ElementsAre(5, 42, 3, 4, 13, 86));
+}
+
+// Every tensor of `want` in `got`: dtype, shape and bytes.
+void ExpectSameTensors(const TensorSource& got, const TensorSource& want) {
+  EXPECT_EQ(got.Names(), want.Names());
+  for (const std::string& name : want.Names()) {
+    const TensorView a = got.Get(name).value();
+    const TensorView b = want.Get(name).value();
+    EXPECT_EQ(a.dtype, b.dtype) << name;
+    EXPECT_EQ(a.shape, b.shape) << name;
+    ASSERT_EQ(a.num_bytes(), b.num_bytes()) << name;
+    EXPECT_EQ(std::memcmp(a.data, b.data, static_cast<size_t>(b.num_bytes())), 0) << name;
+  }
+}
+
+TEST(LoraConvertTest, BothWaysTensorForTensor) {
+  TestFolder folder("lora_convert");
+  const std::vector<std::string> sources = {
+      GoldenDir("llama-gqa-lora0") + "/adapter_model.safetensors",
+      GoldenDir("llama-gqa") + "/model.safetensors"};  // bfloat16
+  for (const std::string& source : sources) {
+    Status status = convert::ConvertTensorFile(source, folder / "there.bin");
+    ASSERT_TRUE(status.ok()) << status.ToString();
+    status = convert::ConvertTensorFile(folder / "there.bin", folder / "back.safetensors");
+    ASSERT_TRUE(status.ok()) << status.ToString();
+    const auto original = OpenSafetensors(source).value();
+    ExpectSameTensors(*OpenTorchBin(folder / "there.bin").value(), *original);
+    ExpectSameTensors(*OpenSafetensors(folder / "back.safetensors").value(), *original);
+  }
+  const std::string bin = GoldenDir("llama-gqa-lora1") + "/adapter_model.bin";
+  ASSERT_TRUE(convert::ConvertTensorFile(bin, folder / "one.safetensors").ok());
+  ExpectSameTensors(*OpenSafetensors(folder / "one.safetensors").value(),
+                    *OpenTorchBin(bin).value());
+  EXPECT_FALSE(convert::ConvertTensorFile(bin, folder / "other.bin").ok());
+  EXPECT_FALSE(convert::ConvertTensorFile(folder / "absent.bin", folder / "x.safetensors").ok());
 }
 
 TEST_F(LoraMergeTest, WrongAdaptersAreRefusedByName) {

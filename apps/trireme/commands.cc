@@ -16,7 +16,7 @@ std::span<const Command> Commands() {
       Command{"serve", "serve a model over HTTP", RunServe},
       Command{"bench", "measure throughput and latency", RunBench},
       Command{"inspect", "show what is inside an engine or checkpoint", RunInspect},
-      Command{"lora", "merge LoRA adapters into a model", RunLora},
+      Command{"lora", "merge LoRA adapters into a model, convert their files", RunLora},
       Command{"tokenize", "text to token ids and back", RunTokenize},
   };
   return kCommands;

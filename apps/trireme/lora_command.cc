@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // trireme lora: work on LoRA adapter files. `lora merge` makes an ordinary model of a base and its
-// adapters.
+// adapters; `lora convert` turns an adapter's tensors from one file format into the other.
 #include <fmt/core.h>
 
 #include "base/log.h"
 #include "base/status.h"
 #include "cli.h"
 #include "commands.h"
+#include "convert/lora_convert.h"
 #include "convert/lora_merge.h"
 #include "progress.h"
 
@@ -45,14 +46,38 @@ int RunMerge(std::span<const std::string> arguments) {
   return kExitOk;
 }
 
+int RunConvertFile(std::span<const std::string> arguments) {
+  constexpr std::string_view kName = "lora convert";
+  std::string from;
+  std::string to;
+  CommandLine line(kName, "Turn a torch .bin file into safetensors or back, tensor for tensor.",
+                   {"trireme lora convert adapter_model.safetensors adapter_model.bin",
+                    "trireme lora convert adapter_model.bin adapter_model.safetensors"});
+  line.AddPositional("IN", from, "file to read: .safetensors, .bin, .pt or .pth");
+  line.AddPositional("OUT", to, "file to write, of the other form");
+  if (const std::optional<int> code = line.Parse(arguments)) return *code;
+  if (from.empty() || to.empty()) {
+    return Fail(kName, InvalidArgument("give the file to read and the file to write"));
+  }
+  if (const Status status = convert::ConvertTensorFile(from, to); !status.ok()) {
+    return Fail(kName, status);
+  }
+  fmt::print("Wrote {}\n", to);
+  return kExitOk;
+}
+
 }  // namespace
 
 int RunLora(std::span<const std::string> arguments) {
   if (!arguments.empty() && arguments[0] == "merge") return RunMerge(arguments.subspan(1));
+  if (!arguments.empty() && arguments[0] == "convert") {
+    return RunConvertFile(arguments.subspan(1));
+  }
   const bool help = !arguments.empty() && (arguments[0] == "--help" || arguments[0] == "-h");
   fmt::print(help ? stdout : stderr,
-             "trireme lora: say what to do\n\n  merge      merge adapters into a base model\n\n"
-             "`trireme lora merge --help` shows its flags.\n");
+             "trireme lora: say what to do\n\n  merge      merge adapters into a base model\n"
+             "  convert    turn a .bin file into safetensors or back\n\n"
+             "`trireme lora merge --help` shows the flags of one of them.\n");
   return help ? kExitOk : kExitUsage;
 }
 
