@@ -105,8 +105,8 @@ void AddFlags(CommandLine& line, Flags& f) {
   line.Add("--http_address,--host", f.server.http.address, "address to listen on");
   line.Add("--http_port,--port", f.server.http.port, "port of HTTP; 0: any free one", kPorts);
   line.Add("--http_thread_count", f.server.http.num_threads, "I/O threads", {1, 1024});
-  line.Add("--http_max_input_size", f.server.http.max_body_bytes, "largest request body in bytes",
-           kPositive);
+  line.Add("--http_max_input_size", f.server.http.max_body_bytes,
+           "largest request in bytes, binary tensors not counted", kPositive);
   line.Add("--allow_metrics", f.allow_metrics, "true or false");
   line.Add("--metrics_address", f.server.metrics.address, "address of the metrics");
   line.Add("--metrics_port", f.server.metrics.port, "port of the metrics; 0: any free one", kPorts);

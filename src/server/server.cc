@@ -11,10 +11,16 @@
 namespace trireme::server {
 namespace {
 
+// The size limit is for JSON; binary tensors behind it may be larger.
+ServerConfig WithLargeBodies(ServerConfig config) {
+  config.http.large_body_header = "Inference-Header-Content-Length";
+  return config;
+}
+
 class ServerImpl : public Server {
  public:
   explicit ServerImpl(const ServerConfig& config)
-      : config_(config),
+      : config_(WithLargeBodies(config)),
         core_(config.core),
         shared_memory_(config.allow_client_shm),
         routes_(core_, shared_memory_, config.http.max_body_bytes) {}

@@ -36,6 +36,9 @@ class HttpTest : public ::testing::Test {
                                                      "max_batch_size: 8 dynamic_batching {} "
                                                      "parameters { key: 'execute_delay_ms' "
                                                      "value { string_value: '20' } }"));
+    repository_->Add("queue", testing::IdentityConfig("TYPE_INT32", "[1]",
+                                                      "parameters { key: 'execute_delay_ms' "
+                                                      "value { string_value: '300' } }"));
     for (const char* type : {"BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16",
                              "INT32", "INT64", "FP16", "FP32", "FP64", "BF16"}) {
       repository_->Add(fmt::format("identity_{}", type),
@@ -211,6 +214,28 @@ TEST_F(HttpTest, BinaryTensorsBothWays) {
   const Reply mixed = ask(values + values);
   EXPECT_NE(mixed.body.find("\"data\":[0,2,4"), std::string::npos);
   EXPECT_TRUE(mixed.HasHeader("application/octet-stream"));
+}
+
+TEST_F(HttpTest, TheSizeLimitIsForJsonAndNotForBinaryTensors) {
+  const std::string large(3 << 20, 'x');
+  const std::string text = json{{"inputs",
+                                 {{{"name", "INPUT0"},
+                                   {"datatype", "UINT8"},
+                                   {"shape", {large.size()}},
+                                   {"parameters", {{"binary_data_size", large.size()}}}}}},
+                                {"parameters", {{"binary_data_output", true}}}}
+                               .dump();
+  const Reply reply = Post(port(), "/v2/models/bytes/infer", text + large,
+                           {{"Inference-Header-Content-Length", std::to_string(text.size())}});
+  ASSERT_EQ(reply.status, 200) << reply.body.substr(0, 200);
+  EXPECT_EQ(reply.body.substr(reply.body.size() - large.size()), large);
+  for (const testing::Headers& headers :
+       {testing::Headers{}, testing::Headers{{"Inference-Header-Content-Length", "3000000"}}}) {
+    const Reply refused = Post(port(), "/v2/models/bytes/infer", large, headers);
+    EXPECT_EQ(refused.status, 400);
+    EXPECT_NE(refused.Error().find("exceeds the maximum allowed input size of"), std::string::npos)
+        << refused.body;
+  }
 }
 
 TEST_F(HttpTest, RawRequests) {
@@ -396,7 +421,28 @@ TEST_F(HttpTest, StatisticsCountRequestsAndExecutions) {
   EXPECT_EQ(Infer("slow", {{"inputs", {Input("INPUT0", "INT32", {1, 2}, {3, 4})}}}).status, 400);
   const std::string metrics = Get(server_->metrics_port(), "/metrics").body;
   EXPECT_NE(metrics.find("nv_inference_count{model=\"slow\",version=\"1\"} 8"), std::string::npos);
+  EXPECT_NE(metrics.find("nv_inference_pending_request_count{model=\"slow\",version=\"1\"} 0\n"),
+            std::string::npos);
   EXPECT_GT(Get(port(), "/v2/models/stats").Json()["model_stats"].size(), 10u);
+}
+
+TEST_F(HttpTest, PendingRequestsAreCountedWhileTheyWait) {
+  const std::string gauge = "nv_inference_pending_request_count{model=\"queue\",version=\"1\"} ";
+  const auto pending = [&] {
+    const std::string text = Get(server_->metrics_port(), "/metrics").body;
+    return std::atof(text.c_str() + text.find(gauge) + gauge.size());
+  };
+  std::vector<std::thread> clients;
+  for (int i = 0; i < 4; ++i) {
+    clients.emplace_back([] {
+      EXPECT_EQ(Infer("queue", {{"inputs", {Input("INPUT0", "INT32", {1}, {3})}}}).status, 200);
+    });
+  }
+  double most = 0;
+  for (int i = 0; i < 2000 && most < 1; ++i) most = std::max(most, pending());
+  EXPECT_GE(most, 1);  // one runs, the others wait
+  for (std::thread& client : clients) client.join();
+  EXPECT_EQ(pending(), 0);
 }
 
 TEST_F(HttpTest, LoggingTraceAndSharedMemory) {

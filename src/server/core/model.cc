@@ -59,6 +59,9 @@ Model::Model(ModelConfig config, int64_t version, std::unique_ptr<BackendModel> 
   for (const TensorConfig& input : config_.inputs) num_required_inputs_ += input.optional ? 0 : 1;
   const Labels labels = ModelLabels(config_, version);
   if (!NeedsQueue(*backend_, config_)) return;
+  registry.AddGauge("nv_inference_pending_request_count",
+                    "Instantaneous number of pending requests awaiting execution per-model", labels,
+                    [pending = pending_] { return static_cast<double>(pending->load()); });
   for (int reason = 0; reason < 6; ++reason) {
     Labels with_reason = labels;
     with_reason["reason"] = BatchCloseName(static_cast<BatchClose>(reason));
@@ -164,10 +167,12 @@ void Model::Infer(const std::shared_ptr<InferCall>& call) {
   call->times.queued = NowNs();
   if (scheduler_ == nullptr) return Run({&call, 1}, 0);
   if (ordered_ != nullptr) ordered_->Add(*call);
+  pending_->fetch_add(1);
   scheduler_->Enqueue(call);
 }
 
 void Model::Run(std::span<const std::shared_ptr<InferCall>> batch, int instance) {
+  if (scheduler_ != nullptr) pending_->fetch_sub(static_cast<int64_t>(batch.size()));
   InferCall::Times times;
   times.compute_start = NowNs();
   int64_t batch_size = 0;
@@ -198,7 +203,10 @@ void Model::OnResponse(InferCall& call, InferResponse& response) {
   }
   statistics_.OnResponse(call, response, config_.decoupled);
   call.times.last_response = NowNs();
-  if (response.is_final) statistics_.OnDone(call, response.error, call.times.compute_start == 0);
+  if (!response.is_final) return;
+  const bool never_ran = call.times.compute_start == 0;
+  if (never_ran && scheduler_ != nullptr) pending_->fetch_sub(1);
+  statistics_.OnDone(call, response.error, never_ran);
 }
 
 void Model::OnDone(InferCall& call) { in_flight_.fetch_sub(1); }

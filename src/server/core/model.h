@@ -49,6 +49,8 @@ class Model : public CallObserver {
   ModelStatistics statistics_;
   Counter* batch_closed_[6] = {};
   std::atomic<int64_t> in_flight_{0};
+  // Waiting for an instance. Shared: with the gauge, which may be read after the model is gone.
+  const std::shared_ptr<std::atomic<int64_t>> pending_ = std::make_shared<std::atomic<int64_t>>(0);
   const std::unique_ptr<BackendModel> backend_;
   std::shared_ptr<OrderedRelease> ordered_;    // null without preserve_ordering
   std::shared_ptr<QueueScheduler> scheduler_;  // null: calls run on the caller's thread

@@ -176,7 +176,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
     bool keep_alive = true;
     while (keep_alive && !server_->stopping.load()) {
       http::request_parser<http::string_body> parser;
-      parser.body_limit(static_cast<std::uint64_t>(server_->config.max_body_bytes));
+      // Beast checks Content-Length with the header, before it is known which limit is meant.
+      parser.body_limit(MaxBody());
       parser.header_limit(kMaxHeaderBytes);
       keep_alive = co_await ReadRequest(parser);
       if (!keep_alive) break;
@@ -206,6 +207,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
     stream_.expires_after(server_->config.read_timeout);
     co_await http::async_read_header(stream_, buffer_, parser,
                                      redirect_error(use_awaitable, error));
+    const std::uint64_t limit = error ? 0 : BodyLimit(parser.get());
+    if (!error && parser.content_length().value_or(0) > limit) error = http::error::body_limit;
+    if (!error) parser.body_limit(limit);
     if (!error && parser.get()[http::field::expect] == "100-continue") {
       http::response<http::empty_body> go_on(http::status::continue_, parser.get().version());
       co_await http::async_write(stream_, go_on, redirect_error(use_awaitable, error));
@@ -216,9 +220,10 @@ class Connection : public std::enable_shared_from_this<Connection> {
     }
     if (!error) co_return true;
     if (error == http::error::body_limit) {
-      co_await Refuse(http::status::payload_too_large,
+      // 400, where 413 would say more, because Triton's clients look for it.
+      co_await Refuse(http::status::bad_request,
                       fmt::format("request body exceeds the maximum allowed input size of {} bytes",
-                                  server_->config.max_body_bytes));
+                                  limit > 0 ? limit : MaxBody()));
     } else if (error == http::error::header_limit) {
       co_await Refuse(http::status::request_header_fields_too_large, "request header is too long");
     } else if (error.category() == http::make_error_code(http::error::bad_method).category() &&
@@ -226,6 +231,17 @@ class Connection : public std::enable_shared_from_this<Connection> {
       co_await Refuse(http::status::bad_request, "malformed HTTP request: " + error.message());
     }
     co_return false;
+  }
+
+  std::uint64_t MaxBody() const {
+    const HttpServerConfig& config = server_->config;
+    return static_cast<std::uint64_t>(std::max(config.max_body_bytes, config.max_large_body_bytes));
+  }
+  std::uint64_t BodyLimit(const http::request<http::string_body>& header) const {
+    const HttpServerConfig& config = server_->config;
+    const bool large =
+        !config.large_body_header.empty() && header.find(config.large_body_header) != header.end();
+    return large ? MaxBody() : static_cast<std::uint64_t>(config.max_body_bytes);
   }
 
   awaitable<void> Refuse(http::status status, std::string message) {

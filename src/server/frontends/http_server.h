@@ -58,6 +58,9 @@ struct HttpServerConfig {
   int port = 8000;  // 0: any free one
   int num_threads = 1;
   int64_t max_body_bytes = int64_t{64} << 20;
+  // Requests with this header (binary tensors behind JSON) may be larger; "": there is none.
+  std::string large_body_header;
+  int64_t max_large_body_bytes = INT32_MAX;
   int max_connections = 4096;
   std::chrono::seconds read_timeout{120};  // idle connections too
   std::chrono::seconds write_timeout{60};  // a client that does not read

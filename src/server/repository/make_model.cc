@@ -18,8 +18,10 @@ void CompleteGroups(const Backend& backend, ModelConfig& config) {
     if (group.name.empty()) group.name = fmt::format("{}_{}", config.name, i);
     if (group.kind == InstanceGroup::Kind::kAuto) group.kind = InstanceGroup::Kind::kCpu;
     if (group.kind == InstanceGroup::Kind::kGpu) {
-      LogWarning("instance_group_on_cpu model={} group={} reason=\"backend '{}' runs on the CPU\"",
-                 config.name, group.name, config.backend);
+      LogWarning(
+          "instance_group_kind_ignored model={} group={} reason=\"backend '{}' places no instances "
+          "on GPUs\"",
+          config.name, group.name, config.backend);
     }
   }
 }
