@@ -310,7 +310,11 @@ class Converter {
 
   Status CheckNetworkShape(const TensorRule& rule, const Shape& whole) const {
     const auto wanted = network_shapes_.find(rule.name);
-    if (wanted == network_shapes_.end() || wanted->second == whole) return OkStatus();
+    if (wanted == network_shapes_.end()) return OkStatus();
+    // A stack of matrices is published as the rows of all of them.
+    const Shape& shape = wanted->second;
+    const bool stack = rule.num_matrices > 0 && shape.rank() == 3;
+    if ((stack ? Shape{shape[0] * shape[1], shape[2]} : shape) == whole) return OkStatus();
     const std::vector<std::string>& sources = *SourcesOf(rule);
     return InvalidArgument("the published tensor{} '{}' {} shape {}, config.json makes it {}",
                            sources.size() > 1 ? "s" : "", fmt::join(sources, "', '"),
