@@ -41,7 +41,14 @@ Repository::~Repository() {
 }
 
 void Repository::Start() {
-  Post([this] { LoadAtStart(); });
+  Post([this] {
+    if (CheckRunning().ok()) LoadAtStart();
+  });
+}
+
+Status Repository::CheckRunning() const {
+  MutexLock lock(mutex_);
+  return stopping_ ? Unavailable("Server exiting") : OkStatus();
 }
 
 Status Repository::WaitUntilStarted() {
@@ -50,10 +57,17 @@ Status Repository::WaitUntilStarted() {
   return start_status_;
 }
 
+// A task that comes when the control thread is gone runs here, and finds out by itself.
 void Repository::Post(std::function<void()> task) {
-  MutexLock lock(mutex_);
-  tasks_.push_back(std::move(task));
-  changed_.NotifyAll();
+  {
+    MutexLock lock(mutex_);
+    if (!stopping_) {
+      tasks_.push_back(std::move(task));
+      changed_.NotifyAll();
+      return;
+    }
+  }
+  task();
 }
 
 void Repository::RunControl() {
@@ -350,7 +364,8 @@ void Repository::Load(const std::string& name, LoadOverrides overrides, DoneFn d
     return done(Unavailable("explicit model load / unload is not allowed if polling is enabled"));
   }
   Post([this, name, overrides = std::move(overrides), done = std::move(done)] {
-    done(LoadNow(name, overrides));
+    const Status running = CheckRunning();
+    done(running.ok() ? LoadNow(name, overrides) : running);
   });
 }
 
@@ -359,7 +374,8 @@ void Repository::Unload(const std::string& name, bool unload_dependents, DoneFn 
     return done(Unavailable("explicit model load / unload is not allowed if polling is enabled"));
   }
   Post([this, name, unload_dependents, done = std::move(done)] {
-    done(UnloadNow(name, unload_dependents));
+    const Status running = CheckRunning();
+    done(running.ok() ? UnloadNow(name, unload_dependents) : running);
   });
 }
 

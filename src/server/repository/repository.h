@@ -97,6 +97,7 @@ class Repository {
 
   void RunControl();
   void Post(std::function<void()> task);
+  Status CheckRunning() const;
   void LoadAtStart();
   void PollOnce();
   // The functions below run on the control thread.

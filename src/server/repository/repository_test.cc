@@ -168,6 +168,24 @@ TEST_F(RepositoryTest, ReloadingUnderLoadLosesNoRequest) {
   for (std::thread& client : clients) client.join();
 }
 
+TEST_F(RepositoryTest, LoadsNotYetBegunAreAnsweredAtTheEnd) {
+  repository_.Add("slow", testing::IdentityConfig("TYPE_INT32", "[-1]",
+                                                  "parameters { key: 'creation_delay_sec' "
+                                                  "value { string_value: '1' } }"));
+  repository_.Add("b", testing::IdentityConfig("TYPE_INT32"));
+  ASSERT_TRUE(Start({.control_mode = ControlMode::kExplicit}).ok());
+  int second = 200;
+  std::thread first([&] { Load("slow"); });
+  while (Index()[1]["state"] != "LOADING")
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  std::thread other([&] { second = Load("b").status; });
+  std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  server_->Shutdown(std::chrono::milliseconds(0));
+  first.join();
+  other.join();
+  EXPECT_NE(second, 200);
+}
+
 TEST_F(RepositoryTest, PollingFollowsTheFolder) {
   repository_.Add("a", testing::IdentityConfig("TYPE_INT32"));
   ASSERT_TRUE(Start({.control_mode = ControlMode::kPoll, .poll_secs = 1}).ok());

@@ -105,6 +105,13 @@ void Repository::Shutdown(int64_t drain_ms) {
     changed_.NotifyAll();
   }
   control_.join();
+  // Whoever waits for a load or unload that was not begun is told so.
+  std::deque<std::function<void()>> left;
+  {
+    MutexLock lock(mutex_);
+    left.swap(tasks_);
+  }
+  for (const auto& task : left) task();
   const int64_t end_ns = NowNs() + drain_ms * 1000000;
   while (num_in_flight() > 0 && NowNs() < end_ns) {
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
