@@ -270,10 +270,11 @@ void EnsembleRun::Deliver() {
       response = std::move(ready_.front());
       ready_.pop_front();
       // What an iteration held is not needed once it is out and nothing of it runs.
+      std::set<int> parents;
+      for (const auto& [number, iteration] : iterations_) parents.insert(iteration.parent);
       std::erase_if(iterations_, [&](const auto& entry) {
         return entry.first > 0 && entry.second.emitted && entry.second.running == 0 &&
-               std::none_of(iterations_.begin(), iterations_.end(),
-                            [&](const auto& other) { return other.second.parent == entry.first; });
+               parents.count(entry.first) == 0;
       });
     }
     call_->Respond(std::move(response));

@@ -139,8 +139,9 @@ void Repository::PollOnce() {
   {
     MutexLock lock(mutex_);
     for (const auto& [name, entry] : models_) {
-      const bool there = std::any_of(folders->begin(), folders->end(),
-                                     [&](const auto& folder) { return folder.name == name; });
+      const bool there =
+          std::any_of(folders->begin(), folders->end(),
+                      [&name = name](const auto& folder) { return folder.name == name; });
       if (!there && !entry.dir.empty() && !entry.versions.empty()) gone.push_back(name);
     }
   }
