@@ -28,6 +28,16 @@ function(trireme_set_isa_flags)
   endforeach()
 endfunction()
 
+# tests/source_path.h. Programs that are carried to a GPU machine run from the repository's root.
+if(TRIREME_TESTS)
+  foreach(kind source_path carried_source_path)
+    add_library(trireme_${kind} STATIC ${PROJECT_SOURCE_DIR}/tests/source_path.cc)
+    target_include_directories(trireme_${kind} PUBLIC ${PROJECT_SOURCE_DIR})
+  endforeach()
+  target_compile_definitions(trireme_source_path PRIVATE TRIREME_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+  target_compile_definitions(trireme_carried_source_path PRIVATE TRIREME_SOURCE_DIR=".")
+endif()
+
 # trireme_add_test(NAME PROGRAM ARGUMENT...): a ctest test that leaves its gtest report where
 # scripts/count_tests looks for it. Every add_test of the project goes through here.
 function(trireme_add_test name)
@@ -86,10 +96,8 @@ function(trireme_module name)
 
   if(TRIREME_TESTS AND tests)
     add_executable(${name}_test ${tests})
-    target_link_libraries(${name}_test PRIVATE trireme_${name} ${test_deps} GTest::gmock_main)
-    target_compile_definitions(${name}_test PRIVATE
-      TRIREME_TEST_DATA="${PROJECT_SOURCE_DIR}/tests/data"
-      TRIREME_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+    target_link_libraries(${name}_test PRIVATE trireme_${name} ${test_deps} trireme_source_path
+      GTest::gmock_main)
     trireme_add_test(${name} ${name}_test)
   endif()
   if(TRIREME_BENCHMARKS AND benches)

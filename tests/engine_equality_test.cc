@@ -17,6 +17,7 @@
 #include "base/log.h"
 #include "convert/convert.h"
 #include "executor/load_testing.h"
+#include "tests/source_path.h"
 #include "trireme/builder.h"
 #include "trireme/executor.h"
 #include "trireme/generator.h"
@@ -245,7 +246,7 @@ TEST(EngineLoad, TwoThousandRequestsWithCancellationsLeaveNothing) {
 TEST(DemoModel, WritesWhatTheReferenceWrites) {
   SetLogLevel("warning").ok();
   const Folder folder("demo");
-  const std::string model = std::string(TRIREME_SOURCE_DIR) + "/models/demo";
+  const std::string model = SourcePath("models/demo");
   convert::ConvertOptions conversion;
   conversion.model_dir = model;
   conversion.output_dir = folder / "checkpoint";

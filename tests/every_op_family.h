@@ -75,7 +75,12 @@ class EveryOpFamily : public ModelFamily {
         ActivationKind::kGelu);
     const Value out =
         net.Linear(inner, {.name = prefix + "proj", .out_features = config.hidden_size});
-    return net.Add(x, net.Scale(net.Mul(out, net.RmsNorm(x, {.name = prefix + "scale"})), 3.0));
+    const Value mixed = net.MixtureOfExperts(out, {.name = prefix + "experts",
+                                                   .num_experts = 4,
+                                                   .top_k = 2,
+                                                   .intermediate_size = config.intermediate_size});
+    return net.Add(net.Add(x, mixed),
+                   net.Scale(net.Mul(out, net.RmsNorm(x, {.name = prefix + "scale"})), 3.0));
   }
 };
 

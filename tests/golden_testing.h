@@ -17,6 +17,7 @@
 #include "base/mapped_file.h"
 #include "convert/convert.h"
 #include "formats/safetensors.h"
+#include "tests/source_path.h"
 #include "trireme/builder.h"
 #include "trireme/executor.h"
 
@@ -44,7 +45,7 @@ class TestFolder {
 };
 
 inline std::string GoldenDir(const std::string& name) {
-  return std::string(TRIREME_SOURCE_DIR) + "/tests/data/golden/" + name;
+  return SourcePath("tests/data/golden/" + name);
 }
 
 struct GoldenCase {

@@ -4,6 +4,8 @@
 // network have the same ones. Tests only; not thread-safe.
 #pragma once
 
+#include <gtest/gtest.h>
+
 #include <cmath>
 #include <functional>
 #include <map>
@@ -150,6 +152,11 @@ class NetworkReference {
       case OpKind::kSoftCap:
         return unary(kernels::SoftCapReference,
                      static_cast<float>(std::get<ScalarAttrs>(op.attrs).value));
+      case OpKind::kRouteExperts:
+      case OpKind::kExpertLinear:
+      case OpKind::kCombineExperts:
+        ADD_FAILURE() << "a random network has no experts; its reference knows none";
+        return;
       case OpKind::kAllReduce: return unary(kernels::CopyRowsReference, 1.0f);  // of one rank
       case OpKind::kSelectLogitRows:
         return kernels::GatherRowsReference({.x = In(op, 0),

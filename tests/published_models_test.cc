@@ -4,14 +4,16 @@
 #include <cmath>
 #include <map>
 
+#include "tests/source_path.h"
+
 #include "golden_testing.h"
 
 namespace trireme {
 namespace {
 
 const nlohmann::json& PublishedModels() {
-  static const nlohmann::json models = nlohmann::json::parse(
-      ReadFile(std::string(TRIREME_SOURCE_DIR) + "/tests/data/published_models.json").value());
+  static const nlohmann::json models =
+      nlohmann::json::parse(ReadFile(SourcePath("tests/data/published_models.json")).value());
   return models;
 }
 

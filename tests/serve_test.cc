@@ -14,6 +14,7 @@
 #include "executor/load_testing.h"
 #include "server/server.h"
 #include "server/testing/http_client.h"
+#include "tests/source_path.h"
 #include "trireme/builder.h"
 
 namespace trireme {
@@ -31,9 +32,8 @@ class ServeTest : public testing::Test {
   static void SetUpTestSuite() {
     ASSERT_TRUE(SetLogLevel("warning").ok());
     folder_ = new fs::path(fs::temp_directory_path() / fmt::format("trireme_serve_{}", ::getpid()));
-    Status status = convert::Convert({.model_dir = std::string(TRIREME_SOURCE_DIR) + "/models/demo",
-                                      .output_dir = *folder_ / "checkpoint"},
-                                     {});
+    Status status = convert::Convert(
+        {.model_dir = SourcePath("models/demo"), .output_dir = *folder_ / "checkpoint"}, {});
     ASSERT_TRUE(status.ok()) << status.ToString();
     BuildOptions options;
     options.checkpoint_dir = *folder_ / "checkpoint";

@@ -12,6 +12,7 @@
 #include "formats/safetensors.h"
 #include "formats/test_files.h"
 #include "tensor/float_formats.h"
+#include "tests/source_path.h"
 #include "trireme/builder.h"
 
 namespace trireme::calibrate {
@@ -19,7 +20,7 @@ namespace {
 
 using ::testing::HasSubstr;
 
-const std::string kDemo = std::string(TRIREME_SOURCE_DIR) + "/models/demo";
+const std::string kDemo = SourcePath("models/demo");
 
 // The sample stories of the demo model's page.
 std::string Stories(const TestFolder& folder) {

@@ -7,6 +7,7 @@
 #include "formats/pickle.h"
 #include "formats/test_files.h"
 #include "formats/zip_directory.h"
+#include "tests/source_path.h"
 
 namespace trireme {
 namespace {
@@ -15,7 +16,7 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 std::string DataFile(std::string_view name) {
-  return std::string(TRIREME_TEST_DATA) + "/formats/" + std::string(name);
+  return SourcePath("tests/data/formats/").append(name);
 }
 
 std::span<const std::byte> AsBytes(std::string_view text) {

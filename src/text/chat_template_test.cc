@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/mapped_file.h"
+#include "tests/source_path.h"
 
 namespace trireme {
 namespace {
@@ -43,7 +44,7 @@ void CheckRenderings(const Json& document, const ChatTemplate& chat_template) {
 
 TEST(ChatTemplateTest, PublishedTemplatesRenderAsJinja2Does) {
   int count = 0;
-  for (const auto& entry : fs::directory_iterator(TRIREME_TEST_DATA "/chat_templates")) {
+  for (const auto& entry : fs::directory_iterator(SourcePath("tests/data/chat_templates"))) {
     if (entry.path().extension() != ".json") continue;
     SCOPED_TRACE(entry.path().filename().string());
     const Json document = Json::parse(ReadText(entry.path()), nullptr, false);

@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "base/mapped_file.h"
+#include "tests/source_path.h"
 #include "text/jinja_unicode.h"
 
 namespace trireme::jinja {
@@ -37,7 +38,7 @@ std::string VariablesText(const std::string& file) {
 }
 
 TEST(JinjaTest, AgreesWithJinja2) {
-  const auto file = ReadFile(TRIREME_TEST_DATA "/jinja_cases.json");
+  const auto file = ReadFile(SourcePath("tests/data/jinja_cases.json"));
   ASSERT_TRUE(file.ok()) << file.status().ToString();
   const Json document = Json::parse(*file, nullptr, false);
   ASSERT_TRUE(document.is_object());

@@ -10,6 +10,8 @@
 #include <random>
 #include <string>
 
+#include "tests/source_path.h"
+
 #include "trireme/tokenizer.h"
 
 namespace trireme {
@@ -34,7 +36,7 @@ void AddCases(const fs::path& root, std::vector<VectorCase>& cases) {
 
 std::vector<VectorCase> Cases() {
   std::vector<VectorCase> cases;
-  AddCases(fs::path(TRIREME_TEST_DATA) / "tokenizers", cases);
+  AddCases(SourcePath("tests/data/tokenizers"), cases);
   if (const char* extra = std::getenv("TRIREME_TOKENIZER_DATA")) AddCases(extra, cases);
   return cases;
 }
