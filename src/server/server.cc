@@ -7,6 +7,7 @@
 #include "base/status.h"
 #include "server/backends/llm/llm_backend.h"
 #include "server/frontends/http_routes.h"
+#include "server/frontends/openai/openai_routes.h"
 
 namespace trireme::server {
 namespace {
@@ -23,7 +24,8 @@ class ServerImpl : public Server {
       : config_(WithLargeBodies(config)),
         core_(config.core),
         shared_memory_(config.allow_client_shm),
-        routes_(core_, shared_memory_, config.http.max_body_bytes) {}
+        routes_(core_, shared_memory_, config.http.max_body_bytes),
+        openai_(core_) {}
   ~ServerImpl() override { Shutdown(std::chrono::milliseconds(0)); }
 
   Status AddTextModel(std::unique_ptr<Generator> generator) {
@@ -48,6 +50,7 @@ class ServerImpl : public Server {
       TRIREME_ASSIGN_OR_RETURN(
           http_server_,
           HttpServer::Start(config_.http, [this](const std::shared_ptr<HttpExchange>& exchange) {
+            if (OpenAiRoutes::Takes(*exchange)) return openai_.Handle(exchange);
             routes_.Handle(exchange);
           }));
       LogInfo("Started HTTPService at {}:{}", config_.http.address, http_port());
@@ -103,6 +106,7 @@ class ServerImpl : public Server {
   ServerCore core_;
   SharedMemory shared_memory_;
   HttpRoutes routes_;
+  OpenAiRoutes openai_;
   std::unique_ptr<GrpcServer> grpc_server_;
   std::unique_ptr<HttpServer> metrics_server_;
   std::unique_ptr<HttpServer> http_server_;

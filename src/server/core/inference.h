@@ -15,6 +15,7 @@
 
 #include "base/mutex.h"
 #include "server/core/tensor.h"
+#include "trireme/generator.h"
 
 namespace trireme::server {
 
@@ -28,6 +29,9 @@ struct InferRequest {
   std::string model_name;
   int64_t model_version = -1;  // -1: the highest that is ready
   std::vector<Tensor> inputs;
+  // For a text model, in place of tensors: each response then carries `generated`. Shared: the
+  // backend keeps it while it runs.
+  std::shared_ptr<const GenerateRequest> generation;
   std::vector<std::string> outputs;  // wanted; empty: all
   Parameters parameters;             // custom ones
   CorrelationId sequence_id = uint64_t{0};
@@ -47,6 +51,8 @@ struct InferRequest {
 struct InferResponse {
   Status error;  // not OK: final
   std::vector<Tensor> outputs;
+  // Of a call with `generation`. Shared: responses are copied.
+  std::shared_ptr<GenerateOutput> generated;
   Parameters parameters;
   bool is_final = true;
   bool is_empty = false;  // only says that the call is over, after other responses or none

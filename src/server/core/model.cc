@@ -122,6 +122,10 @@ Status Model::CheckInput(Tensor& input, InferRequest& request) const {
 }
 
 Status Model::Validate(InferRequest& request) const {
+  if (request.generation != nullptr) {
+    if (backend_->generator() != nullptr) return OkStatus();
+    return InvalidArgument("{}model '{}' generates no text", Prefix(request), config_.name);
+  }
   const int have = static_cast<int>(request.inputs.size());
   const int all = static_cast<int>(config_.inputs.size());
   std::string missing;

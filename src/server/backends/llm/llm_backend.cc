@@ -36,10 +36,11 @@ struct TokenMetrics {
 // One generation: turns outputs, which come one after another, into responses of a call.
 class Generation {
  public:
-  Generation(std::shared_ptr<InferCall> call, GenerateRequest request, TokenMetrics& metrics)
+  Generation(std::shared_ptr<InferCall> call, std::shared_ptr<const GenerateRequest> request,
+             TokenMetrics& metrics)
       : call_(std::move(call)), request_(std::move(request)), metrics_(metrics) {}
 
-  const GenerateRequest& request() const { return request_; }
+  const GenerateRequest& request() const { return *request_; }
 
   void OnOutput(GenerateOutput&& output) {
     Measure(output);
@@ -47,11 +48,17 @@ class Generation {
       if (output.is_final) call_->Fail(std::move(output.error));
       return;
     }
+    if (call_->request().generation != nullptr) {
+      InferResponse response;
+      response.is_final = output.is_final;
+      response.generated = std::make_shared<GenerateOutput>(std::move(output));
+      return call_->Respond(std::move(response));
+    }
     if (!call_->request().single_response) {
-      return call_->Respond(ToInferResponse({&output, 1}, request_));
+      return call_->Respond(ToInferResponse({&output, 1}, *request_));
     }
     outputs_.push_back(std::move(output));
-    if (outputs_.back().is_final) call_->Respond(ToInferResponse(outputs_, request_));
+    if (outputs_.back().is_final) call_->Respond(ToInferResponse(outputs_, *request_));
   }
 
  private:
@@ -72,7 +79,8 @@ class Generation {
   }
 
   const std::shared_ptr<InferCall> call_;
-  const GenerateRequest request_;
+  // Shared: the call may have brought it.
+  const std::shared_ptr<const GenerateRequest> request_;
   TokenMetrics& metrics_;
   const Clock::time_point begin_ = Clock::now();
   Clock::time_point last_token_;
@@ -102,9 +110,13 @@ class LlmModel : public BackendModel {
 
  private:
   void Start(const std::shared_ptr<InferCall>& call) {
-    StatusOr<GenerateRequest> request = ToGenerateRequest(call->request());
-    if (!request.ok()) return call->Fail(request.status());
-    auto generation = std::make_shared<Generation>(call, std::move(*request), metrics_);
+    std::shared_ptr<const GenerateRequest> request = call->request().generation;
+    if (request == nullptr) {
+      StatusOr<GenerateRequest> from_tensors = ToGenerateRequest(call->request());
+      if (!from_tensors.ok()) return call->Fail(from_tensors.status());
+      request = std::make_shared<const GenerateRequest>(std::move(*from_tensors));
+    }
+    auto generation = std::make_shared<Generation>(call, std::move(request), metrics_);
     const StatusOr<RequestId> id = generator_->Generate(
         generation->request(),
         [generation](GenerateOutput&& output) { generation->OnOutput(std::move(output)); });
