@@ -74,7 +74,7 @@ __device__ void FinishTiles(const GemvParams& params, const GemvPlan& plan, int 
 }
 
 // One block goes through a contiguous run of tiles. At most half of a multiprocessor's registers and
-// threads, so that the next kernel's blocks can start their loads beside it.
+// threads, so that other kernels' blocks can start beside it.
 template <typename T, typename Format, int kWarps, int kDepth>
 __global__ void __launch_bounds__(kWarps * 32, 2)
     GemvKernel(const __grid_constant__ GemvParams params, const __grid_constant__ GemvPlan plan,
@@ -166,12 +166,11 @@ cudaError_t LaunchFormat(const GemvParams& params, const GemvConfig& config, con
   const auto launch = [&](auto kernel) {
     return Launch(context, "Gemv", shape, kernel, params, plan, config.l2_prefetch_bytes);
   };
-  if (config.warps == 16) {
-    return config.depth == 2 ? launch(GemvKernel<T, Format, 16, 2>)
-                             : launch(GemvKernel<T, Format, 16, 3>);
+  switch (config.depth) {
+    case 2: return launch(GemvKernel<T, Format, 16, 2>);
+    case 3: return launch(GemvKernel<T, Format, 16, 3>);
+    default: return launch(GemvKernel<T, Format, 8, 5>);
   }
-  return config.depth == 4 ? launch(GemvKernel<T, Format, 8, 4>)
-                           : launch(GemvKernel<T, Format, 8, 5>);
 }
 
 template <typename T, typename Mma>
@@ -185,7 +184,7 @@ cudaError_t LaunchDtype(const GemvParams& params, const GemvConfig& config, cons
 
 bool SupportsConfig(const GemvConfig& config) {
   if (config.warps == 16) return config.depth == 2 || config.depth == 3;
-  return config.warps == 8 && (config.depth == 4 || config.depth == 5);
+  return config.warps == 8 && config.depth == 5;
 }
 
 }  // namespace

@@ -8,9 +8,9 @@
 // exact, accumulation is float32 on the tensor cores. Workspace: none. sm_90.
 //
 // As a dependent launch, a block fills its load ring (and asks the L2 for l2_prefetch_bytes more)
-// before it waits for its predecessor, and takes at most half of a multiprocessor, so that the
-// weight stream runs on across kernel borders; it lets its successor start when its own last loads
-// are under way.
+// before it waits for its predecessor, so that the weight stream runs on across kernel borders. Its
+// successor may start when its own last loads are under way; a block's shared memory lets no second
+// block of a Gemv on its multiprocessor.
 //
 // Bound by bandwidth. One row, BF16, alone, of 4.31 TB/s: 128256 x 4096 104 % (the limit is of one
 // long reduction), 28672 x 4096 98 %, 4096 x 14336 89 %, 4096 x 4096 67 % (H200, 2026-11-21).
@@ -52,8 +52,8 @@ struct GemvParams {
 };
 
 struct GemvConfig {
-  int warps = 16;  // of a block, with a ring of `depth` steps of 2 KB a warp: (16, 2), (16, 3),
-  int depth = 2;   // (8, 4) or (8, 5)
+  int warps = 16;  // of a block, with a ring of `depth` steps of 2 KB a warp: (16, 2), (16, 3)
+  int depth = 2;   // or (8, 5)
   int l2_prefetch_bytes = 0;  // a block
 };
 

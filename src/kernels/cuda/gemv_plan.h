@@ -34,7 +34,7 @@ struct GemvPlan {
   int x_offset = 0;
   int partial_offset = 0;
   int squares_offset = 0;
-  int shared_bytes = 0;
+  int shared_bytes = 0;  // never so few that two blocks fit a multiprocessor
 };
 
 // False when the problem does not fit a block's shared memory.

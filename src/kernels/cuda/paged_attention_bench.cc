@@ -243,6 +243,7 @@ TRIREME_GPU_BENCH(attention) {
                                         {8, 8192},
                                         {32, 4096},
                                         {64, 1024},
+                                        {512, 140},
                                         {256, 1024},
                                         {256, 4096}}) {
       BenchDecode(bench, {.batch = batch, .context = length - 1, .cache = cache});
