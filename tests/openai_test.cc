@@ -13,6 +13,7 @@
 #include "convert/convert.h"
 #include "server/server.h"
 #include "server/testing/http_client.h"
+#include "tests/source_path.h"
 #include "trireme/builder.h"
 
 namespace trireme {
@@ -31,9 +32,8 @@ class OpenAiTest : public testing::Test {
     ASSERT_TRUE(SetLogLevel("warning").ok());
     folder_ =
         new fs::path(fs::temp_directory_path() / fmt::format("trireme_openai_{}", ::getpid()));
-    Status status = convert::Convert({.model_dir = std::string(TRIREME_SOURCE_DIR) + "/models/demo",
-                                      .output_dir = *folder_ / "checkpoint"},
-                                     {});
+    Status status = convert::Convert(
+        {.model_dir = SourcePath("models/demo"), .output_dir = *folder_ / "checkpoint"}, {});
     ASSERT_TRUE(status.ok()) << status.ToString();
     BuildOptions options;
     options.checkpoint_dir = *folder_ / "checkpoint";
@@ -319,6 +319,10 @@ TEST_F(OpenAiTest, WrongFieldsAreNamed) {
       {"completions", {{"stop", {1}}}, "stop"},
       {"completions", {{"logit_bias", {{"x", 1}}}}, "logit_bias"},
       {"completions", {{"logit_bias", {{"1", 101}}}}, "logit_bias"},
+      {"completions", {{"logit_bias", {{"99999", 1}}}}, "logit_bias"},
+      {"completions", {{"prompt", {1, 99999}}}, "prompt"},
+      {"chat/completions", {{"min_tokens", 5}, {"max_tokens", 4}}, "min_tokens"},
+      {"chat/completions", {{"top_k", 99999}}, "top_k"},
       {"completions", {{"logprobs", 21}}, "logprobs"},
       {"completions", {{"logprobs", 1}, {"echo", true}}, "logprobs"},
       {"completions", {{"best_of", 3}}, "best_of"},

@@ -62,7 +62,8 @@ void OpenAiJob::Fail(const Status& status) {
     if (failed_) return;
     failed_ = true;
     if (!stream_begun_) {
-      params_.exchange->Send(OpenAiErrorResponse(status));
+      params_.exchange->Send(
+          OpenAiErrorResponse(status, FieldNamedBy(params_.answer.kind, status.message())));
     } else {
       params_.exchange->Write("data: " + MakeOpenAiError(status).json + "\n\n");
       params_.exchange->End();

@@ -349,9 +349,14 @@ constexpr Field kCompletionFields[] = {
      [](Draft& d, const Arg& arg) { return arg.Read(d.base.add_special_tokens); }},
 };
 
-const Field* FindField(std::span<const Field> fields, std::string_view name) {
-  for (const Field& field : fields) {
-    if (field.name == name) return &field;
+// Null: unknown.
+const Field* FindField(OpenAiKind kind, std::string_view name) {
+  const std::span<const Field> own = kind == OpenAiKind::kChat
+                                         ? std::span<const Field>(kChatFields)
+                                         : std::span<const Field>(kCompletionFields);
+  for (const std::span<const Field> fields : {std::span<const Field>(kCommonFields), own}) {
+    const auto found = std::ranges::find(fields, name, &Field::name);
+    if (found != fields.end()) return &*found;
   }
   return nullptr;
 }
@@ -375,14 +380,10 @@ constexpr std::string_view kUnavailable[] = {"suffix",
                                              "use_beam_search"};
 
 Status ReadFields(Draft& draft, const Json& body, std::string& param) {
-  const std::span<const Field> own = draft.request.kind == OpenAiKind::kChat
-                                         ? std::span<const Field>(kChatFields)
-                                         : std::span<const Field>(kCompletionFields);
   for (const auto& [name, value] : body.items()) {
     if (value.is_null()) continue;
     param = name;
-    const Field* field = FindField(kCommonFields, name);
-    if (field == nullptr) field = FindField(own, name);
+    const Field* field = FindField(draft.request.kind, name);
     if (field != nullptr) {
       TRIREME_RETURN_IF_ERROR(field->fill(draft, {name, value}));
     } else if (std::find(std::begin(kUnavailable), std::end(kUnavailable), name) !=
@@ -475,6 +476,11 @@ StatusOr<OpenAiRequest> ParseOpenAiRequest(OpenAiKind kind, std::string_view bod
   TRIREME_RETURN_IF_ERROR(CheckTogether(draft, json, param));
   Complete(draft);
   return std::move(draft.request);
+}
+
+std::string_view FieldNamedBy(OpenAiKind kind, std::string_view message) {
+  const std::string_view word = message.substr(0, message.find_first_of(" ["));
+  return FindField(kind, word) == nullptr ? std::string_view() : word;
 }
 
 }  // namespace trireme::server

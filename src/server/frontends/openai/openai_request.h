@@ -34,4 +34,8 @@ struct OpenAiRequest {
 StatusOr<OpenAiRequest> ParseOpenAiRequest(OpenAiKind kind, std::string_view body,
                                            std::string& param);
 
+// The field that an error of the generation begins with, as its checks do; "" when it is none of
+// this kind of request.
+std::string_view FieldNamedBy(OpenAiKind kind, std::string_view message);
+
 }  // namespace trireme::server
