@@ -15,6 +15,7 @@ std::span<const Command> Commands() {
       Command{"run", "generate text with an engine", RunRun},
       Command{"serve", "serve a model over HTTP", RunServe},
       Command{"bench", "measure throughput and latency", RunBench},
+      Command{"eval", "measure perplexity, summaries, and the distance of two engines", RunEval},
       Command{"inspect", "show what is inside an engine or checkpoint", RunInspect},
       Command{"lora", "merge LoRA adapters into a model, convert their files", RunLora},
       Command{"tokenize", "text to token ids and back", RunTokenize},

@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "base/mapped_file.h"
+#include "calibrate/observe.h"
 #include "convert/convert.h"
 #include "formats/text_dataset.h"
 #include "trireme/builder.h"
@@ -139,12 +140,6 @@ StatusOr<Samples> ReadSamples(const QuantizeOptions& options, const ModelConfig&
   return Split(std::move(all), options);
 }
 
-double ShareOfEqual(const std::vector<TokenId>& a, const std::vector<TokenId>& b) {
-  int64_t equal = 0;
-  for (size_t i = 0; i < std::min(a.size(), b.size()); ++i) equal += a[i] == b[i] ? 1 : 0;
-  return static_cast<double>(equal) / static_cast<double>(std::max<size_t>(a.size(), 1));
-}
-
 convert::ConvertOptions ConvertOptionsOf(const QuantizeOptions& options) {
   convert::ConvertOptions convert;
   convert.model_dir = options.model_dir;
@@ -197,7 +192,7 @@ class Quantizer {
   }
 
  private:
-  SampleProgressFn Stage(std::string_view name) const {
+  eval::EvalProgressFn Stage(std::string_view name) const {
     return [this, name](int64_t done, int64_t total) {
       if (progress_) progress_(name, done, total);
     };
@@ -210,16 +205,14 @@ class Quantizer {
   }
 
   Status Build(const std::string& checkpoint, std::string_view name, bool run_passes) const {
-    size_t longest = 0;
-    for (const auto* part : {&samples_.calibration, &samples_.held_out}) {
-      for (const TokenSample& sample : *part) longest = std::max(longest, sample.size());
-    }
+    const int longest =
+        std::max(eval::LongestOf(samples_.calibration), eval::LongestOf(samples_.held_out));
     BuildOptions build;
     build.checkpoint_dir = checkpoint;
     build.output_dir = scratch_.Sub(name);
     build.limits.max_batch_size = 1;
-    build.limits.max_seq_len = static_cast<int>(longest);
-    build.limits.max_num_tokens = static_cast<int>(longest);
+    build.limits.max_seq_len = longest;
+    build.limits.max_num_tokens = longest;
     build.output_timing_cache = "";
     build.time_tactics = false;
     build.run_passes = run_passes;
@@ -235,15 +228,21 @@ class Quantizer {
     quantized.float8_kv_cache = false;
     TRIREME_RETURN_IF_ERROR(Convert(quantized, "converting"));
     TRIREME_RETURN_IF_ERROR(Build(plain.output_dir, "engine_before", /*run_passes=*/true));
-    TRIREME_ASSIGN_OR_RETURN(report_.before,
-                             MeasurePerplexity(scratch_.Sub("engine_before"), samples_.held_out,
-                                               Stage("scoring before")));
+    TRIREME_ASSIGN_OR_RETURN(report_.before, ScoreEngine("engine_before", "scoring before"));
     TRIREME_RETURN_IF_ERROR(Build(quantized.output_dir, "engine_after", /*run_passes=*/true));
-    TRIREME_ASSIGN_OR_RETURN(
-        report_.after,
-        MeasurePerplexity(scratch_.Sub("engine_after"), samples_.held_out, Stage("scoring after")));
-    report_.same_best = ShareOfEqual(report_.before->best, report_.after->best);
+    TRIREME_ASSIGN_OR_RETURN(report_.after, ScoreEngine("engine_after", "scoring after"));
+    report_.same_best = eval::ShareOfEqual(report_.before->best, report_.after->best);
     return OkStatus();
+  }
+
+  // Each held-out sample is one window.
+  StatusOr<eval::Perplexity> ScoreEngine(std::string_view name, std::string_view stage) const {
+    const int longest = eval::LongestOf(samples_.held_out);
+    eval::RunnerOptions options;
+    options.max_seq_len = longest;
+    TRIREME_ASSIGN_OR_RETURN(eval::SequenceRunner runner,
+                             eval::SequenceRunner::Load(scratch_.Sub(name), std::move(options)));
+    return eval::MeasurePerplexity(runner, samples_.held_out, {longest, longest}, Stage(stage));
   }
 
   const QuantizeOptions& options_;

@@ -10,7 +10,7 @@
 #include <string_view>
 
 #include "base/status.h"
-#include "calibrate/observe.h"
+#include "eval/perplexity.h"
 
 namespace trireme::calibrate {
 
@@ -36,8 +36,8 @@ struct QuantizeReport {
   int64_t num_calibration_samples = 0;
   int64_t num_calibration_tokens = 0;
   int64_t num_held_out_samples = 0;
-  std::optional<Perplexity> before;
-  std::optional<Perplexity> after;
+  std::optional<eval::Perplexity> before;
+  std::optional<eval::Perplexity> after;
   double same_best = 0.0;  // share of scored places where both find the same token likeliest
 };
 

@@ -4,15 +4,13 @@
 
 #include <gmock/gmock.h>
 
-#include <cmath>
-#include <fstream>
-#include <sstream>
+#include <filesystem>
 
+#include "convert/demo_testing.h"
 #include "formats/checkpoint.h"
 #include "formats/safetensors.h"
 #include "formats/test_files.h"
 #include "tensor/float_formats.h"
-#include "tests/source_path.h"
 #include "trireme/builder.h"
 
 namespace trireme::calibrate {
@@ -20,27 +18,14 @@ namespace {
 
 using ::testing::HasSubstr;
 
-const std::string kDemo = SourcePath("models/demo");
-
-// The sample stories of the demo model's page.
 std::string Stories(const TestFolder& folder) {
-  std::ifstream page(kDemo + "/README.md");
-  std::string line;
-  std::string stories;
-  while (std::getline(page, line)) {
-    if (!line.starts_with("> ")) continue;
-    for (char c : line.substr(2)) {
-      if (c != '*' && c != '\\') stories += c;
-    }
-    stories += '\n';
-  }
-  return folder.Put("stories.txt", stories);
+  return folder.Put("stories.txt", convert::DemoStories());
 }
 
 TEST(QuantizeModelTest, Float8OfTheDemoModelKeepsItsPerplexity) {
   const TestFolder folder;
   QuantizeOptions options;
-  options.model_dir = kDemo;
+  options.model_dir = convert::kDemoModel;
   options.output_dir = folder.File("fp8");
   options.qformat = "fp8";
   options.kv_cache_dtype = "fp8";
@@ -88,7 +73,7 @@ TEST(QuantizeModelTest, Float8OfTheDemoModelKeepsItsPerplexity) {
 TEST(QuantizeModelTest, WeightOnlyFormatsAreReportedToo) {
   const TestFolder folder;
   QuantizeOptions options;
-  options.model_dir = kDemo;
+  options.model_dir = convert::kDemoModel;
   options.output_dir = folder.File("int8");
   options.qformat = "int8_wo";
   options.calib_dataset = Stories(folder);
@@ -101,7 +86,7 @@ TEST(QuantizeModelTest, WeightOnlyFormatsAreReportedToo) {
 
 TEST(QuantizeModelTest, RefusesByName) {
   const TestFolder folder;
-  QuantizeOptions options{.model_dir = kDemo, .output_dir = folder.File("out")};
+  QuantizeOptions options{.model_dir = convert::kDemoModel, .output_dir = folder.File("out")};
   const auto message = [&] { return std::string(QuantizeModel(options, {}).status().message()); };
   options.qformat = "int4_awq";
   EXPECT_THAT(message(), HasSubstr("int4_awq does not exist yet"));

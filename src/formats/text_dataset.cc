@@ -37,10 +37,14 @@ class Reader {
     }
     TRIREME_ASSIGN_OR_RETURN(const MappedFile file, MappedFile::Open(path.string()));
     if (IsJsonLines(path)) return ReadLines(file.text(), path.string());
+    if (options_.wants_targets) {
+      return InvalidArgument(
+          "'{}' is no JSON lines (.jsonl, .ndjson or .json) of texts and summaries", path.string());
+    }
     std::string_view text = file.text().substr(0, kMaxTextBytes);
     // A code point that the limit cut in two is left out.
     while (text.size() == kMaxTextBytes && (text.back() & 0x80) != 0) text.remove_suffix(1);
-    Add(std::string(text), /*is_whole_file=*/true);
+    Add(std::string(text), /*is_whole_file=*/true, {});
     return OkStatus();
   }
 
@@ -70,9 +74,9 @@ class Reader {
            static_cast<int64_t>(records_.size()) >= options_.max_records;
   }
 
-  void Add(std::string text, bool is_whole_file) {
+  void Add(std::string text, bool is_whole_file, std::vector<std::string> targets) {
     if (text.find_first_not_of(" \t\r\n") == std::string::npos) return;
-    records_.push_back({std::move(text), is_whole_file});
+    records_.push_back({std::move(text), is_whole_file, std::move(targets)});
   }
 
   Status ReadLines(std::string_view text, const std::string& path) {
@@ -98,15 +102,57 @@ class Reader {
       return InvalidArgument("{} is {}, expected an object with a text column", what,
                              JsonTypeName(value));
     }
-    auto column = value.find(options_.column.empty() ? "text" : options_.column);
-    if (column == value.end() && options_.column.empty()) column = value.find("article");
-    if (column == value.end() || !column->is_string()) {
-      return InvalidArgument(
-          "{} has no text in column {}; name it with --calib_text_column", what,
-          options_.column.empty() ? "'text' or 'article'" : "'" + options_.column + "'");
+    const nlohmann::json* text = Find(
+        value, options_.column,
+        options_.wants_targets ? Names{"article", "document", "text"} : Names{"text", "article"});
+    if (text == nullptr || !text->is_string()) {
+      return InvalidArgument("{} has no text in column {}; name it with {}", what,
+                             !options_.column.empty() ? "'" + options_.column + "'"
+                             : options_.wants_targets ? "'article', 'document' or 'text'"
+                                                      : "'text' or 'article'",
+                             options_.column_flag);
     }
-    Add(column->get<std::string>(), /*is_whole_file=*/false);
+    std::vector<std::string> targets;
+    if (options_.wants_targets) {
+      TRIREME_ASSIGN_OR_RETURN(targets, ReadTargets(value, what));
+    }
+    Add(text->get<std::string>(), /*is_whole_file=*/false, std::move(targets));
     return OkStatus();
+  }
+
+  StatusOr<std::vector<std::string>> ReadTargets(const nlohmann::json& line,
+                                                 const std::string& what) {
+    const nlohmann::json* value =
+        Find(line, options_.target_column, {"highlights", "summary", "summaries"});
+    std::vector<std::string> targets;
+    if (value != nullptr && value->is_string()) targets.push_back(value->get<std::string>());
+    if (value != nullptr && value->is_array()) {
+      for (const nlohmann::json& target : *value) {
+        if (!target.is_string()) {
+          return InvalidArgument("{}: a summary is {}, expected a text", what,
+                                 JsonTypeName(target));
+        }
+        targets.push_back(target.get<std::string>());
+      }
+    }
+    if (targets.empty()) {
+      return InvalidArgument("{} has no summary in column {}; name it with --summary_column", what,
+                             options_.target_column.empty()
+                                 ? "'highlights', 'summary' or 'summaries'"
+                                 : "'" + options_.target_column + "'");
+    }
+    return targets;
+  }
+
+  // The value of the key `given`, or of the first of `usual` there is; null: none.
+  using Names = std::initializer_list<const char*>;
+  static const nlohmann::json* Find(const nlohmann::json& line, const std::string& given,
+                                    Names usual) {
+    if (!given.empty()) return line.contains(given) ? &line[given] : nullptr;
+    for (const char* name : usual) {
+      if (line.contains(name)) return &line[name];
+    }
+    return nullptr;
   }
 
   const TextDatasetOptions& options_;

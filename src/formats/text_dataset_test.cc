@@ -41,6 +41,26 @@ TEST_F(TextDatasetTest, JsonLinesTakeTextThenArticleThenTheColumnGiven) {
               HasSubstr("line 1 has no text in column 'text' or 'article'"));
 }
 
+TEST_F(TextDatasetTest, ReadsSummariesWhereTheyAreWanted) {
+  const std::string path = Put("a.jsonl",
+                               "{\"article\": \"long\", \"highlights\": \"short\"}\n"
+                               "{\"document\": \"story\", \"summaries\": [\"one\", \"two\"]}");
+  const auto records = ReadTextDataset(path, {.wants_targets = true});
+  ASSERT_TRUE(records.ok()) << records.status().message();
+  ASSERT_EQ(records->size(), 2u);
+  EXPECT_EQ((*records)[0].text, "long");
+  EXPECT_THAT((*records)[0].targets, testing::ElementsAre("short"));
+  EXPECT_THAT((*records)[1].targets, testing::ElementsAre("one", "two"));
+  EXPECT_THAT(std::string(ReadTextDataset(path, {.wants_targets = true, .target_column = "gist"})
+                              .status()
+                              .message()),
+              HasSubstr("no summary in column 'gist'"));
+  const std::string number = Put("b.jsonl", "{\"text\": \"a\", \"summary\": [1]}");
+  EXPECT_THAT(std::string(ReadTextDataset(number, {.wants_targets = true}).status().message()),
+              HasSubstr("a summary is an integer"));
+  EXPECT_FALSE(ReadTextDataset(Put("c.txt", "plain"), {.wants_targets = true}).ok());
+}
+
 TEST_F(TextDatasetTest, FoldersAreReadInTheOrderOfNames) {
   Put("2.txt", "second");
   Put("1.jsonl", "{\"text\": \"first\"}");
