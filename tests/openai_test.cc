@@ -49,6 +49,7 @@ class OpenAiTest : public testing::Test {
     generator_ = generator->get();
     server::ServerConfig config;
     config.http.port = 0;
+    config.http.max_body_bytes = 64 << 10;
     config.grpc.port = 0;
     config.metrics.port = 0;
     auto server = server::Server::Start(config, std::move(*generator));
@@ -364,6 +365,12 @@ TEST_F(OpenAiTest, WrongFieldsAreNamed) {
   const Reply too_long = Complete({{"max_tokens", 100000}});
   EXPECT_EQ(too_long.status, 400);
   EXPECT_NE(too_long.body.find("max_seq_len"), std::string::npos);
+  EXPECT_EQ(Chat({{"max_tokens", 100000}}).Json()["error"]["param"], "messages");
+  // The header of larger binary bodies makes no JSON larger.
+  const Reply large = Post(port(), "/v1/completions", std::string((64 << 10) + 1, ' '),
+                           {{"Inference-Header-Content-Length", "2"}});
+  EXPECT_EQ(large.status, 413) << large.body;
+  EXPECT_TRUE(large.Json()["error"].is_object()) << large.body;
 }
 
 TEST_F(OpenAiTest, AFullQueueIs429AndLeavesNothingRunning) {

@@ -480,6 +480,7 @@ StatusOr<OpenAiRequest> ParseOpenAiRequest(OpenAiKind kind, std::string_view bod
 
 std::string_view FieldNamedBy(OpenAiKind kind, std::string_view message) {
   const std::string_view word = message.substr(0, message.find_first_of(" ["));
+  if (kind == OpenAiKind::kChat && word == "prompt") return "messages";
   return FindField(kind, word) == nullptr ? std::string_view() : word;
 }
 

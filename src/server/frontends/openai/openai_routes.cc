@@ -4,6 +4,7 @@
 #include <chrono>
 #include <nlohmann/json.hpp>
 #include <set>
+#include <utility>
 
 #include "base/status.h"
 #include "server/core/json_text.h"
@@ -68,8 +69,11 @@ Status EncodePrompts(Generator& generator, OpenAiRequest& request,
 
 }  // namespace
 
-OpenAiRoutes::OpenAiRoutes(ServerCore& core)
-    : core_(core), created_(UnixSeconds()), random_(std::random_device{}()) {}
+OpenAiRoutes::OpenAiRoutes(ServerCore& core, int64_t max_json_bytes)
+    : core_(core),
+      max_json_bytes_(max_json_bytes),
+      created_(UnixSeconds()),
+      random_(std::random_device{}()) {}
 
 bool OpenAiRoutes::Takes(const HttpExchange& exchange) {
   const std::string& path = exchange.request().path;
@@ -138,6 +142,11 @@ void OpenAiRoutes::Generate(const Exchange& exchange, OpenAiKind kind) {
                      InvalidArgument("Content-Encoding '{}' is not taken here; send the body as "
                                      "it is",
                                      encoding->second));
+  }
+  if (std::cmp_greater(exchange->request().body.size(), max_json_bytes_)) {
+    return SendError(*exchange, 413,
+                     InvalidArgument("the body has {} bytes, more than {}",
+                                     exchange->request().body.size(), max_json_bytes_));
   }
   std::string param;
   StatusOr<OpenAiRequest> request = ParseOpenAiRequest(kind, exchange->request().body, param);

@@ -15,7 +15,7 @@ namespace trireme::server {
 
 class OpenAiRoutes {
  public:
-  explicit OpenAiRoutes(ServerCore& core);
+  OpenAiRoutes(ServerCore& core, int64_t max_json_bytes);
 
   // Whether the path is one of ours: /v1 and below.
   static bool Takes(const HttpExchange& exchange);
@@ -33,6 +33,7 @@ class OpenAiRoutes {
   uint64_t RandomBits();
 
   ServerCore& core_;
+  const int64_t max_json_bytes_;
   const int64_t created_;  // seconds since the Unix epoch
   Mutex mutex_;
   std::mt19937_64 random_ GUARDED_BY(mutex_);
