@@ -224,8 +224,15 @@ Status FinishFlags(Flags& flags, const CommandLine& line) {
                            o.output_dir);
   }
   const std::string& precision = o.weight_only_precision;
-  if (!precision.empty() && precision != "int8" && precision != "int4") {
-    return InvalidArgument("--weight_only_precision takes int8 or int4, not '{}'", precision);
+  if (precision == "fp8" && o.model_config.empty()) {
+    return InvalidArgument(
+        "--weight_only_precision fp8 goes with --model_config; 'trireme quantize --qformat fp8' "
+        "makes an FP8 checkpoint of real weights");
+  }
+  if (!precision.empty() && precision != "int8" && precision != "int4" && precision != "fp8") {
+    return InvalidArgument(
+        "--weight_only_precision takes int8, int4 or, with --model_config, fp8; not '{}'",
+        precision);
   }
   if (o.group_size % 32 != 0) {
     return InvalidArgument(

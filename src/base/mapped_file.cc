@@ -99,21 +99,49 @@ StatusOr<std::string> ReadFile(const std::string& path, uint64_t max_bytes) {
   }
 }
 
-Status WriteFile(const std::string& path, std::string_view contents) {
+namespace {
+
+// errno, or 0.
+int WriteAll(int fd, std::string_view contents) {
+  while (!contents.empty()) {
+    const ssize_t put = ::write(fd, contents.data(), contents.size());
+    if (put < 0 && errno == EINTR) continue;
+    if (put < 0) return errno;
+    contents.remove_prefix(static_cast<size_t>(put));
+  }
+  return 0;
+}
+
+// A terminal, pipe or device is written through, never replaced by a file.
+Status WriteThrough(const std::string& path, std::string_view contents) {
+  FdCloser file{::open(path.c_str(), O_WRONLY | O_CLOEXEC)};
+  if (file.fd < 0) return ErrnoStatus(errno, "cannot open '" + path + "'");
+  const int error = WriteAll(file.fd, contents);
+  return error == 0 ? OkStatus() : ErrnoStatus(error, "cannot write '" + path + "'");
+}
+
+}  // namespace
+
+Status WriteFile(const std::string& name, std::string_view contents) {
+  struct stat info;
+  const bool exists = ::stat(name.c_str(), &info) == 0;
+  if (exists && !S_ISREG(info.st_mode) && !S_ISDIR(info.st_mode)) {
+    return WriteThrough(name, contents);
+  }
+  // What a symbolic link points to is replaced, not the link.
+  std::error_code unresolved;
+  std::string path = name;
+  if (exists) {
+    const auto target = std::filesystem::canonical(name, unresolved);
+    if (!unresolved) path = target.string();
+  }
   const std::string temporary = path + ".tmp" + std::to_string(::getpid());
   {
     FdCloser file{::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644)};
     if (file.fd < 0) return ErrnoStatus(errno, "cannot create '" + temporary + "'");
-    size_t done = 0;
-    while (done < contents.size()) {
-      const ssize_t put = ::write(file.fd, contents.data() + done, contents.size() - done);
-      if (put < 0 && errno == EINTR) continue;
-      if (put < 0) {
-        const int error = errno;
-        ::unlink(temporary.c_str());
-        return ErrnoStatus(error, "cannot write '" + path + "'");
-      }
-      done += static_cast<size_t>(put);
+    if (const int error = WriteAll(file.fd, contents); error != 0) {
+      ::unlink(temporary.c_str());
+      return ErrnoStatus(error, "cannot write '" + path + "'");
     }
   }
   if (::rename(temporary.c_str(), path.c_str()) != 0) {

@@ -2,6 +2,7 @@
 #include "formats/output_file.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -30,6 +31,10 @@ Status Reserve(int fd, uint64_t size) {
 }  // namespace
 
 StatusOr<std::unique_ptr<OutputFile>> OutputFile::Create(const std::string& path, uint64_t size) {
+  struct stat info;
+  if (::stat(path.c_str(), &info) == 0 && !S_ISREG(info.st_mode)) {
+    return InvalidArgument("'{}' is no regular file, and writing it needs one", path);
+  }
   std::string temporary = TemporaryName(path);
   const int fd = ::open(temporary.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
   if (fd < 0) return ErrnoStatus(errno, "cannot create '" + temporary + "'");

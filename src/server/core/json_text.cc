@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "base/json_error.h"
 #include "base/status.h"
@@ -51,9 +52,14 @@ Status Mismatch(std::string_view what) {
 
 template <typename T>
 Status AppendInteger(std::string& bytes, const Json& value) {
-  // Out of range wraps around, as it does in Triton.
   if (std::is_unsigned_v<T> && !value.is_number_unsigned()) return Mismatch("unsigned-integer");
   if (!value.is_number_integer()) return Mismatch("signed-integer");
+  // Triton lets such a number wrap around, so that 4294967299 tokens become three.
+  const bool fits = value.is_number_unsigned() ? std::in_range<T>(value.get<uint64_t>())
+                                               : std::in_range<T>(value.get<int64_t>());
+  if (!fits) {
+    return InvalidArgument("{} does not fit in {} bits", value.dump(), 8 * sizeof(T));
+  }
   AppendRaw(bytes, value.is_number_unsigned() ? static_cast<T>(value.get<uint64_t>())
                                               : static_cast<T>(value.get<int64_t>()));
   return OkStatus();

@@ -189,6 +189,7 @@ class LlmBackend : public Backend {
   static StatusOr<std::shared_ptr<Generator>> LoadGenerator(const BackendContext& context) {
     std::string engine = context.version_dir;
     Generator::Options options;
+    options.use_generation_config = true;
     for (const auto& [key, value] : context.config.parameters) {
       if (key == "gpt_model_path" || key == "engine_dir") {
         engine = value;
