@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Writes src/text/unicode_tables.cc from Python's unicodedata (and, for scripts, the Alphabetic
+"""Writes src/text/unicode_*_table.cc from Python's unicodedata (and, for scripts, the Alphabetic
 property and grapheme breaks, which unicodedata lacks, the `regex` package).
 
-    scripts/gen_unicode_tables.py > src/text/unicode_tables.cc
+    scripts/gen_unicode_tables.py src/text
 """
+import contextlib
+import pathlib
 import sys
 import unicodedata
 
@@ -57,8 +59,8 @@ def emit_two_stage(name, values, shift):
     for start in range(0, len(values), size):
         index.append(blocks.setdefault(tuple(values[start:start + size]), len(blocks)))
     assert len(blocks) < 65536
-    emit_array(f"{name}Index", "uint16_t", index)
-    emit_array(f"{name}Blocks", "uint8_t", [v for block in blocks for v in block], 32)
+    emit_array(f"{name}Index", "uint16_t", index, 48)
+    emit_array(f"{name}Blocks", "uint8_t", [v for block in blocks for v in block], 64)
 
 
 def ranges(values, default):
@@ -144,7 +146,23 @@ def grapheme_breaks():
     return values
 
 
+@contextlib.contextmanager
+def table_file(name):
+    """What is printed inside becomes the definitions of one source file."""
+    path = pathlib.Path(sys.argv[1]) / f"unicode_{name}_table.cc"
+    with open(path, "w", encoding="ascii") as file, contextlib.redirect_stdout(file):
+        print("// SPDX-License-Identifier: Apache-2.0")
+        print(f"// Unicode {unicodedata.unidata_version} properties; immutable. "
+              "Written by scripts/gen_unicode_tables.py, do not edit.")
+        print('#include "text/unicode_tables.h"\n')
+        print("// clang-format off\nnamespace trireme::unicode {")
+        yield
+        print("}  // namespace trireme::unicode")
+
+
 def main():
+    if len(sys.argv) != 2:
+        return "usage: gen_unicode_tables.py FOLDER"
     pairs = composition_pairs()
     seconds = {b for _, b in pairs} | set(range(0x1161, 0x1176)) | set(range(0x11A8, 0x11C3))
     alphabetic = every_match(r"\p{Alphabetic}")
@@ -172,25 +190,26 @@ def main():
             if ch.lower() != ch:
                 lower[c] = [ord(x) for x in ch.lower()]
         classes.append(value)
-    print("// SPDX-License-Identifier: Apache-2.0")
-    print(f"// Unicode {unicodedata.unidata_version} properties; immutable. "
-          "Written by scripts/gen_unicode_tables.py, do not edit.")
-    print('#include "text/unicode_tables.h"\n')
-    print("// clang-format off\nnamespace trireme::unicode {")
-    emit_two_stage("kClass", classes, 7)
-    emit_ranges("kCombining", combining, 0)
-    emit_mapping("kCanonical", canonical)
-    emit_mapping("kCompat", compat)
-    emit_mapping("kLower", lower)
-    rows = sorted(((a << 32) | b, c) for (a, b), c in pairs.items())
-    print(f"const CompositionRow kComposition[{len(rows)}] = {{")
-    for i in range(0, len(rows), 4):
-        print("    " + ",".join("{0x%xull,0x%x}" % r for r in rows[i:i + 4]) + ",")
-    print("};")
-    print(f"const size_t kCompositionSize = {len(rows)};")
-    emit_ranges("kScript", scripts(), 0)
-    emit_ranges("kGraphemeBreak", grapheme_breaks(), 0)
-    print("}  // namespace trireme::unicode")
+    with table_file("class"):
+        emit_two_stage("kClass", classes, 7)
+    with table_file("canonical"):
+        emit_ranges("kCombining", combining, 0)
+        emit_mapping("kCanonical", canonical)
+    with table_file("compat"):
+        emit_mapping("kCompat", compat)
+    with table_file("case"):
+        emit_mapping("kLower", lower)
+    with table_file("composition"):
+        rows = sorted(((a << 32) | b, c) for (a, b), c in pairs.items())
+        print(f"const CompositionRow kComposition[{len(rows)}] = {{")
+        for i in range(0, len(rows), 4):
+            print("    " + ",".join("{0x%xull,0x%x}" % r for r in rows[i:i + 4]) + ",")
+        print("};")
+        print(f"const size_t kCompositionSize = {len(rows)};")
+    with table_file("script"):
+        emit_ranges("kScript", scripts(), 0)
+    with table_file("grapheme"):
+        emit_ranges("kGraphemeBreak", grapheme_breaks(), 0)
 
 
 if __name__ == "__main__":
