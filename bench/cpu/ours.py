@@ -32,7 +32,7 @@ def build(args):
 
 def bench(args, engine, *flags):
     result = subprocess.run([args.trireme, "bench", *flags, "--engine_dir", str(engine)],
-                            check=True, capture_output=True, text=True)
+                            check=True, stdout=subprocess.PIPE, text=True)
     return json.loads(result.stdout)
 
 

@@ -219,7 +219,7 @@ void AddFusedGatedMlp(RuleList& rules, const std::string& gate_up, const std::st
   rules.Linear("mlp.proj", {down}, TensorSplit::kColumns, {.bias = bias});
 }
 
-void AddExperts(RuleList& rules, const ModelConfig& config, const ExpertNames& names) {
+static void AddExperts(RuleList& rules, const ModelConfig& config, const ExpertNames& names) {
   rules.Router("mlp.router", names.router);
   std::vector<std::string> branches;
   std::vector<std::string> outputs;
@@ -231,6 +231,22 @@ void AddExperts(RuleList& rules, const ModelConfig& config, const ExpertNames& n
   }
   rules.Experts("mlp.fc", branches, TensorSplit::kRows, config.moe.num_experts);
   rules.Experts("mlp.proj", outputs, TensorSplit::kColumns, config.moe.num_experts);
+}
+
+StatusOr<std::vector<TensorRule>> ExpertRules(const ModelConfig& config, const ExpertNames& names) {
+  RuleList rules;
+  rules.Embedding("vocab_embedding", "model.embed_tokens");
+  for (int layer = 0; layer < config.num_hidden_layers; ++layer) {
+    rules.BeginLayer(layer, fmt::format("model.layers.{}.", layer));
+    rules.Norm("input_layernorm", "input_layernorm");
+    AddSeparateAttention(rules, config);
+    rules.Norm("post_layernorm", "post_attention_layernorm");
+    AddExperts(rules, config, names);
+  }
+  rules.EndLayers();
+  rules.Norm("ln_f", "model.norm");
+  rules.Head("lm_head", "model.embed_tokens");
+  return rules.Take();
 }
 
 StatusOr<MoeConfig> ReadMoe(const HfConfigView& hf, HfConfigView::Keys num_experts) {

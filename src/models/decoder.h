@@ -57,7 +57,8 @@ void AddFusedGatedMlp(RuleList& rules, const std::string& gate_up, const std::st
 struct ExpertNames {
   std::string router, experts, gate, up, down;
 };
-void AddExperts(RuleList& rules, const ModelConfig& config, const ExpertNames& names);
+// Published names of a Llama-shaped model with experts of these names in place of each MLP.
+StatusOr<std::vector<TensorRule>> ExpertRules(const ModelConfig& config, const ExpertNames& names);
 // `num_experts_per_tok` of so many experts.
 StatusOr<MoeConfig> ReadMoe(const HfConfigView& hf, HfConfigView::Keys num_experts);
 

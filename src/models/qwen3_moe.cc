@@ -39,24 +39,11 @@ class Qwen3MoeFamily : public ModelFamily {
   }
 
   StatusOr<std::vector<TensorRule>> TensorRules(const ModelConfig& config) const override {
-    RuleList rules;
-    rules.Embedding("vocab_embedding", "model.embed_tokens");
-    for (int layer = 0; layer < config.num_hidden_layers; ++layer) {
-      rules.BeginLayer(layer, fmt::format("model.layers.{}.", layer));
-      rules.Norm("input_layernorm", "input_layernorm");
-      AddSeparateAttention(rules, config);
-      rules.Norm("post_layernorm", "post_attention_layernorm");
-      AddExperts(rules, config,
-                 {.router = "mlp.gate",
-                  .experts = "mlp.experts",
-                  .gate = "gate_proj",
-                  .up = "up_proj",
-                  .down = "down_proj"});
-    }
-    rules.EndLayers();
-    rules.Norm("ln_f", "model.norm");
-    rules.Head("lm_head", "model.embed_tokens");
-    return rules.Take();
+    return ExpertRules(config, {.router = "mlp.gate",
+                                .experts = "mlp.experts",
+                                .gate = "gate_proj",
+                                .up = "up_proj",
+                                .down = "down_proj"});
   }
 
   StatusOr<Network> BuildNetwork(const ModelConfig& config) const override {
