@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -164,6 +165,55 @@ StatusOr<Json> Inspect(const Flags& flags) {
   return json;
 }
 
+// A launch as rows of a table: one row for each of its tactics.
+Json TacticRows(const Json& launch) {
+  if (!launch.contains("tactics")) return Json::array({launch});
+  Json rows = Json::array();
+  for (const Json& tactic : launch["tactics"]) {
+    Json row = {{"op", rows.empty() ? launch["op"] : Json("")},
+                {"name", rows.empty() ? launch["name"] : Json("")}};
+    row.update(tactic);
+    rows.push_back(std::move(row));
+  }
+  return rows;
+}
+
+std::string CellText(const Json& value) {
+  if (value.is_string()) return value.get<std::string>();
+  if (value.is_number_float()) return fmt::format("{:.3f}", value.get<double>());
+  return value.dump();
+}
+
+// Objects of an array as lines of aligned columns, numbers to the right; a column for each name.
+void PrintTable(const Json& array, int indent) {
+  Json rows = Json::array();
+  for (const Json& element : array) {
+    for (const Json& row : TacticRows(element)) rows.push_back(row);
+  }
+  std::vector<std::string> names;
+  std::map<std::string, size_t> widths;
+  for (const Json& row : rows) {
+    for (const auto& [name, value] : row.items()) {
+      if (widths.emplace(name, name.size()).second) names.push_back(name);
+      widths[name] = std::max(widths[name], CellText(value).size());
+    }
+  }
+  const auto print_line = [&](const auto& cell) {
+    std::string text(static_cast<size_t>(indent), ' ');
+    for (const std::string& name : names) text += cell(name) + "  ";
+    text.erase(text.find_last_not_of(' ') + 1);
+    fmt::print("{}\n", text);
+  };
+  print_line([&](const std::string& name) { return fmt::format("{:<{}}", name, widths[name]); });
+  for (const Json& row : rows) {
+    print_line([&](const std::string& name) {
+      const Json value = row.value(name, Json(""));
+      return value.is_number() ? fmt::format("{:>{}}", CellText(value), widths[name])
+                               : fmt::format("{:<{}}", CellText(value), widths[name]);
+    });
+  }
+}
+
 void PrintText(const Json& json, int indent = 0) {
   for (const auto& [key, value] : json.items()) {
     const std::string margin(static_cast<size_t>(indent), ' ');
@@ -171,11 +221,18 @@ void PrintText(const Json& json, int indent = 0) {
       fmt::print("{}{}:\n", margin, key);
       PrintText(value, indent + 2);
     } else if (value.is_array()) {
-      fmt::print("{}{}:\n", margin, key);
-      for (const Json& element : value) fmt::print("{}  {}\n", margin, element.dump());
+      // The ranks of a checkpoint hold lists of their own.
+      if (key != "ranks") {
+        fmt::print("{}{}:\n", margin, key);
+        PrintTable(value, indent + 2);
+        continue;
+      }
+      for (size_t rank = 0; rank < value.size(); ++rank) {
+        fmt::print("{}rank {}:\n", margin, rank);
+        PrintText(value[rank], indent + 2);
+      }
     } else {
-      fmt::print("{}{}: {}\n", margin, key,
-                 value.is_string() ? value.get<std::string>() : value.dump());
+      fmt::print("{}{}: {}\n", margin, key, CellText(value));
     }
   }
 }
