@@ -181,6 +181,7 @@ class Bench {
     }
     Json result = Summary(timings, end - begin);
     result["concurrency"] = concurrency;
+    AddDeviceTimes(result);
     if (flags_.request_rate > 0) {
       result["request_rate"] = flags_.request_rate;
       result["arrivals"] = flags_.exponential ? "exponential" : "equal";
@@ -252,6 +253,36 @@ class Bench {
     return times;
   }
 
+  // From the statistics of the latest iterations, on a GPU: steps that only decode behind others
+  // that do, and the rest.
+  void AddDeviceTimes(Json& result) {
+    struct Steps {
+      std::vector<double> idle;
+      std::vector<double> busy;
+      int launches = 0;
+    };
+    Steps decode;
+    Steps other;
+    bool after_decode = false;
+    for (const IterationStats& stats : executor_.LatestIterationStats()) {
+      if (stats.device_launches == 0) continue;
+      const bool decodes = stats.num_ctx_tokens == 0;
+      Steps& steps = decodes && after_decode ? decode : other;
+      steps.idle.push_back(1e-6 * stats.device_idle_us);
+      steps.busy.push_back(1e-6 * stats.device_busy_us);
+      steps.launches = std::max(steps.launches, stats.device_launches);
+      after_decode = decodes;
+    }
+    for (const auto& [name, steps] :
+         {std::pair("decode_steps", &decode), {"other_steps", &other}}) {
+      if (steps->busy.empty()) continue;
+      result[name] = {{"count", steps->busy.size()},
+                      {"device_idle_ms", Percentiles(steps->idle)},
+                      {"device_busy_ms", Percentiles(steps->busy)},
+                      {"most_launches", steps->launches}};
+    }
+  }
+
   // `seconds`: how long the requests took together.
   Json Summary(const std::vector<Timing>& timings, double seconds) const {
     int64_t tokens = 0;
@@ -300,12 +331,10 @@ Status FinishFlags(Flags& f) {
 
 // Apart from the measured run: its session has the machine for itself.
 Status WriteProfile(const Flags& flags, const std::string& engine) {
-  const double bandwidth = ReadBandwidthMeter(flags.executor.num_threads).Measure();
   TRIREME_ASSIGN_OR_RETURN(Json steps, ProfileSteps(engine, flags.executor,
                                                     {.prompt_tokens = flags.input_len,
-                                                     .num_seqs = std::max(1, flags.concurrency)},
-                                                    bandwidth));
-  Json json = {{"engine", flags.engine_dir}, {"read_bandwidth_gb_per_s", bandwidth * 1e-9}};
+                                                     .num_seqs = std::max(1, flags.concurrency)}));
+  Json json = {{"engine", flags.engine_dir}};
   json.update(steps);
   return WriteFile(flags.profile, json.dump(2) + "\n");
 }

@@ -22,8 +22,8 @@ constexpr int32_t kFirstBlock = 1;
 
 class Profiler {
  public:
-  Profiler(engine::Session& session, const ProfileOptions& options, double bandwidth)
-      : session_(session), options_(options), bandwidth_(bandwidth) {
+  Profiler(engine::Session& session, const ProfileOptions& options)
+      : session_(session), options_(options) {
     prompt_.resize(static_cast<size_t>(options.prompt_tokens));
     for (size_t i = 0; i < prompt_.size(); ++i) {
       prompt_[i] = static_cast<TokenId>(i * 7919 % session.info().model.vocab_size);
@@ -52,6 +52,7 @@ class Profiler {
 
   StatusOr<Json> Run() {
     TRIREME_RETURN_IF_ERROR(CheckFit());
+    TRIREME_ASSIGN_OR_RETURN(bandwidth_, session_.MeasureBandwidth());
     StepInput prefill;
     for (int slot = 0; slot < options_.num_seqs; ++slot) {
       session_.ResetSlot(slot, {.prompt = prompt_, .max_tokens = 1});
@@ -59,22 +60,44 @@ class Profiler {
         prefill.block_table_deltas.push_back({slot, i, kFirstBlock + slot * BlocksPerSeq() + i});
       }
     }
-    prefill.rows = {{.slot = 0, .tokens = prompt_, .context_len = 0}};
-    TRIREME_ASSIGN_OR_RETURN(Json prefill_json, Measure(prefill));
+    Json json = {{"read_bandwidth_gb_per_s", bandwidth_ * 1e-9}};
+    prefill.rows = {Prompt(0)};
+    TRIREME_ASSIGN_OR_RETURN(json["prefill"], Measure(prefill));
+    if (options_.num_seqs > 1) {
+      const int fitting = session_.limits().max_num_tokens / options_.prompt_tokens;
+      StepInput packed;
+      for (int slot = 0; slot < std::min(options_.num_seqs, fitting); ++slot) {
+        packed.rows.push_back(Prompt(slot));
+      }
+      TRIREME_ASSIGN_OR_RETURN(json["packed_prefill"], Measure(packed));
+    }
     StepInput decode;
     for (int slot = 0; slot < options_.num_seqs; ++slot) {
       StepInput fill;
-      fill.rows = {{.slot = slot, .tokens = prompt_, .context_len = 0}};
+      fill.rows = {Prompt(slot)};
       TRIREME_RETURN_IF_ERROR(session_.Forward(fill));
       decode.rows.push_back({.slot = slot,
                              .tokens = std::span(prompt_).first(1),
                              .context_len = options_.prompt_tokens});
     }
-    TRIREME_ASSIGN_OR_RETURN(Json decode_json, Measure(decode));
-    return Json{{"prefill", std::move(prefill_json)}, {"decode", std::move(decode_json)}};
+    if (options_.num_seqs > 1) {
+      StepInput mixed;
+      const int half = options_.num_seqs / 2;
+      mixed.rows.assign(decode.rows.begin(), decode.rows.begin() + half);
+      const int fitting = (session_.limits().max_num_tokens - half) / options_.prompt_tokens;
+      for (int i = 0; i < std::min(options_.num_seqs - half, fitting); ++i) {
+        mixed.rows.push_back(Prompt(half + i));
+      }
+      TRIREME_ASSIGN_OR_RETURN(json["mixed"], Measure(mixed));
+    }
+    TRIREME_ASSIGN_OR_RETURN(json["decode"], Measure(decode));
+    return json;
   }
 
  private:
+  engine::StepRow Prompt(int slot) const {
+    return {.slot = slot, .tokens = prompt_, .context_len = 0};
+  }
   int BlocksPerSeq() const { return options_.prompt_tokens / session_.kv_layout().block_size + 1; }
 
   // Medians over the runs of each launch.
@@ -134,7 +157,7 @@ class Profiler {
 
   engine::Session& session_;
   const ProfileOptions& options_;
-  const double bandwidth_;
+  double bandwidth_ = 0;
   std::vector<TokenId> prompt_;
 };
 
@@ -142,7 +165,7 @@ class Profiler {
 
 StatusOr<nlohmann::ordered_json> ProfileSteps(const std::string& engine,
                                               const ExecutorConfig& config,
-                                              const ProfileOptions& options, double bandwidth) {
+                                              const ProfileOptions& options) {
   TRIREME_ASSIGN_OR_RETURN(
       const std::unique_ptr<engine::Session> session,
       engine::Session::Load(engine, {.limits = {.max_batch_size = config.max_batch_size,
@@ -150,7 +173,7 @@ StatusOr<nlohmann::ordered_json> ProfileSteps(const std::string& engine,
                                                 .max_seq_len = config.max_seq_len},
                                      .kv_cache = config.kv_cache,
                                      .num_threads = config.num_threads}));
-  return Profiler(*session, options, bandwidth).Run();
+  return Profiler(*session, options).Run();
 }
 
 }  // namespace trireme::cli

@@ -16,11 +16,12 @@ struct ProfileOptions {
   int num_runs = 20;        // of each step; medians are reported
 };
 
-// A prefill of one prompt and a decode step of all sequences behind their prompts: for each launch
-// its time, the bytes it moves at least, and those over that time as a share of `bandwidth` (bytes
-// per second).
+// A prefill of one prompt, one of as many as fill a step, a step of half a batch that decodes beside
+// the prompts of the other half, and a decode step of all sequences behind their prompts; those of
+// several sequences only with several. For each launch its time, the bytes it moves at least, and
+// those over that time as a share of the memory's bandwidth, measured in the same run.
 StatusOr<nlohmann::ordered_json> ProfileSteps(const std::string& engine,
                                               const ExecutorConfig& config,
-                                              const ProfileOptions& options, double bandwidth);
+                                              const ProfileOptions& options);
 
 }  // namespace trireme::cli

@@ -83,6 +83,10 @@ struct IterationStats {
   int num_ctx_tokens = 0;
   int num_gen_tokens = 0;
   int64_t cpu_mem_usage_bytes = 0;
+  // Of the device, on a GPU; launches 0: not known (a CPU, or a step that sampled nothing).
+  double device_idle_us = 0;  // between the step before and this one
+  double device_busy_us = 0;
+  int device_launches = 0;  // kernels and graphs that the host submitted
   KvCacheStats kv_cache;
 };
 

@@ -33,7 +33,10 @@ class Lowering {
     const int logits = BufferOf(network_.logits());
     plan().logits_buffer = logits;
     plan().vocab_size = plan().buffers[logits].width;
-    if (on_gpu_) SetActivationTypes();
+    if (on_gpu_) {
+      SetActivationTypes();
+      QuantizeGatedOutputs();
+    }
     return std::move(lowered_);
   }
 
@@ -67,6 +70,30 @@ class Lowering {
       if (scales && plan().buffers[launch.outputs[0]].dtype == DType::kFloat32) {
         plan().buffers[launch.inputs[0]].dtype = DType::kFloat32;
       }
+    }
+  }
+
+  // What a gated layer writes for one FP8 layer alone is written as that one reads it: half the
+  // bytes, and no launch between the two.
+  void QuantizeGatedOutputs() {
+    for (const plan::Launch& launch : plan().launches) {
+      const auto* gated = std::get_if<LinearAttrs>(&launch.attrs);
+      if (launch.kind != OpKind::kLinear || !gated->gated) continue;
+      const int out = launch.outputs[0];
+      std::vector<const plan::Launch*> readers;
+      for (const plan::Launch& other : plan().launches) {
+        if (std::find(other.inputs.begin(), other.inputs.end(), out) != other.inputs.end()) {
+          readers.push_back(&other);
+        }
+      }
+      if (readers.size() != 1 || readers[0]->kind != OpKind::kLinear) continue;
+      const plan::Launch& reader = *readers[0];
+      const WeightQuant& quant = plan().weights[reader.weights[0]].quant;
+      const bool only_input = std::count(reader.inputs.begin(), reader.inputs.end(), out) == 1 &&
+                              reader.inputs[0] == out;
+      const bool quantizes = quant.kind == WeightQuant::Kind::kFloat8 && only_input &&
+                             !std::get<LinearAttrs>(reader.attrs).has_norm;
+      if (quantizes) plan().buffers[out].dtype = DType::kFloat8E4M3;
     }
   }
 

@@ -88,6 +88,42 @@ TEST(LowerTest, TheGpuLinearLayerHoldsItsNorm) {
   EXPECT_EQ(read->buffers[0].dtype, DType::kBFloat16);
 }
 
+// What lies between a gated layer and an FP8 layer that alone reads it is e4m3, and nothing else.
+TEST(LowerTest, TheGpuWritesWhatAnFp8LayerReads) {
+  const auto activations = [](bool fp8, bool second_reader) {
+    Network net;
+    const Value x = net.Embedding({.name = "embed", .vocab_size = 40, .width = kWidth});
+    const Value up = net.Linear(x, {.name = "up", .out_features = 32});
+    const Value gate = net.Linear(x, {.name = "gate", .out_features = 32});
+    const Value both = net.GatedActivation(gate, up, ActivationKind::kSilu);
+    Value y = net.Linear(both, {.name = "down", .out_features = kWidth});
+    if (second_reader) {
+      y = net.Add(y, net.Linear(both, {.name = "other", .out_features = kWidth}));
+    }
+    net.SetLogits(net.Linear(net.SelectLogitRows(y), {.name = "head", .out_features = 40}));
+    for (const graph::Pass& pass : graph::CudaPasses()) pass.run(net);
+    ModelConfig config;
+    if (fp8) config.quantization.quant_algo = "FP8";
+    config.quantization.exclude_modules = {"head"};
+    const auto lowered = LowerNetwork(
+        net, config, {.device = "cuda", .dtype = DType::kBFloat16, .kv_dtype = DType::kBFloat16});
+    EXPECT_TRUE(lowered.ok()) << lowered.status().ToString();
+    std::vector<DType> dtypes;
+    for (const plan::Launch& launch : lowered->plan.launches) {
+      dtypes.push_back(lowered->plan.buffers[launch.outputs[0]].dtype);
+    }
+    return dtypes;
+  };
+  const auto count = [](const std::vector<DType>& dtypes) {
+    return std::count(dtypes.begin(), dtypes.end(), DType::kFloat8E4M3);
+  };
+  const std::vector<DType> quantized = activations(true, false);
+  EXPECT_EQ(quantized[1], DType::kFloat8E4M3);  // behind the embedding: the gated layer
+  EXPECT_EQ(count(quantized), 1);
+  EXPECT_EQ(count(activations(false, false)), 0);
+  EXPECT_EQ(count(activations(true, true)), 0);
+}
+
 // After weight, bias and norm: the scales of the weight, then of the input; of the cache's writer one.
 TEST(LowerTest, TheGpuKeepsTheScalesOfFp8) {
   Network net = OneLayer();

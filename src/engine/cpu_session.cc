@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "base/log.h"
+#include "base/memory_bandwidth.h"
 #include "base/memory_info.h"
 #include "base/status.h"
 #include "engine/launch_bytes.h"
@@ -205,6 +206,10 @@ StatusOr<std::vector<LaunchProfile>> CpuSession::ProfileForward(const StepInput&
                         .bytes = LaunchBytes(plan, launch, size, kv_layout_)});
   }
   return profiles;
+}
+
+StatusOr<double> CpuSession::MeasureBandwidth() {
+  return ReadBandwidthMeter(context_.pool->num_threads()).Measure();
 }
 
 Status CpuSession::Sample(std::span<const int> slots) {

@@ -32,6 +32,7 @@ class CpuSession : public Session {
   void ResetSlot(int slot, const SlotRequest& request) override;
   Status Forward(const StepInput& input) override;
   StatusOr<std::vector<LaunchProfile>> ProfileForward(const StepInput& input) override;
+  StatusOr<double> MeasureBandwidth() override;
   Status Sample(std::span<const int> slots) override;
   StatusOr<std::vector<SampledToken>> Await() override;
   StatusOr<std::span<const float>> Logits(int row) override;

@@ -18,7 +18,7 @@ int64_t LaunchBytes(const plan::Plan& plan, const plan::Launch& launch, const St
   for (const std::vector<int>* buffers : {&launch.inputs, &launch.outputs}) {
     for (int index : *buffers) {
       const plan::Buffer& buffer = plan.buffers[static_cast<size_t>(index)];
-      bytes += step.RowsOf(buffer.rows) * buffer.width * 4;
+      bytes += DTypeBytes(buffer.dtype, step.RowsOf(buffer.rows) * buffer.width);
     }
   }
   const int64_t kv_bytes_per_token = kv.block_bytes() / kv.block_size / std::max(1, kv.num_layers);

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -85,6 +86,13 @@ struct LaunchProfile {
   int64_t bytes = 0;  // moved at least
 };
 
+// How the device spent a step that has been awaited.
+struct StepTiming {
+  double idle_us = 0;  // no launch ran since the step before; 0 for the first step
+  double busy_us = 0;  // from the first launch to the end of sampling
+  int launches = 0;    // submitted by the host: kernels and graphs, copies not counted
+};
+
 struct SessionLimits {
   int max_batch_size = 0;  // slots
   int max_num_tokens = 0;  // packed tokens of a step
@@ -140,12 +148,20 @@ class Session {
     return Status(StatusCode::kUnimplemented, "launches are not timed on this device yet");
   }
 
+  // Bytes per second that the memory of the weights gives to a reader, measured now.
+  virtual StatusOr<double> MeasureBandwidth() {
+    return Status(StatusCode::kUnimplemented, "this session measures no bandwidth");
+  }
+
   // Samples one token for each of `slots`, each of which had logits kLast or kAll in the last
   // Forward; from its last row.
   virtual Status Sample(std::span<const int> slots) = 0;
 
   // Tokens of the oldest Sample not yet awaited, in the order of its slots.
   virtual StatusOr<std::vector<SampledToken>> Await() = 0;
+
+  // Of the step that Await returned last; none where the device does not run behind the host.
+  virtual std::optional<StepTiming> LastTiming() const { return std::nullopt; }
 
   // Logits of the last Forward for the `row`-th entry of its StepInput::rows: float32
   // [1 or query_len, vocab_size]. Valid until the next Forward.

@@ -143,6 +143,11 @@ Status EngineLoop::Collect() {
     auto awaited = session_.Await();
     status = awaited.status();
     if (awaited.ok()) sampled = std::move(awaited).value();
+    if (const std::optional<engine::StepTiming> timing = session_.LastTiming()) {
+      step.stats.device_idle_us = timing->idle_us;
+      step.stats.device_busy_us = timing->busy_us;
+      step.stats.device_launches = timing->launches;
+    }
     if (status.ok() && sampled.size() != num_samples) {
       status = Internal("the session returned {} tokens for {} rows", sampled.size(), num_samples);
     }

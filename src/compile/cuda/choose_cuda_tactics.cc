@@ -99,8 +99,10 @@ Status ChooseCudaTactics(plan::Plan& plan, const TacticOptions& options, const R
     const plan::Buffer& out = plan.buffers[static_cast<size_t>(launch.outputs[0])];
     const int64_t max_rows =
         out.rows == plan::Rows::kTokens ? limits.max_tokens : limits.max_logit_rows;
-    StatusOr<cuda::LinearProblem> problem = cuda::LinearProblemOf(
-        std::get<LinearAttrs>(launch.attrs), plan.dtype, out.dtype, weight.quant);
+    const plan::Buffer& in = plan.buffers[static_cast<size_t>(launch.inputs[0])];
+    StatusOr<cuda::LinearProblem> problem =
+        cuda::LinearProblemOf(std::get<LinearAttrs>(launch.attrs),
+                              {.dtype = plan.dtype, .x = in.dtype, .y = out.dtype}, weight.quant);
     if (!problem.ok()) return problem.status().WithContext(launch.name);
     const auto [entry, added] = chosen.try_emplace(Signature(*problem));
     for (const int64_t* rows = plan::kRowProfiles; added && rows != std::end(plan::kRowProfiles);

@@ -2,6 +2,7 @@
 #include "compile/cuda/linear_timer.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "device/cuda/cuda_status.h"
 #include "device/cuda/device_info.h"
@@ -14,6 +15,7 @@ namespace {
 constexpr int64_t kL2Multiple = 4;
 constexpr int kMaxLaunches = 20;
 constexpr int kRounds = 5;
+constexpr float kFloat8Std = 30.0f;  // of e4m3's range of 448
 
 int64_t WeightBytes(const cuda::LinearProblem& problem) {
   const int64_t size = problem.weight == cuda::LinearWeight::kFloat8E4M3 ? 1 : 2;
@@ -26,13 +28,18 @@ int64_t OperandBytes(const cuda::LinearProblem& problem, int rows) {
   return (rows * width * static_cast<int64_t>(sizeof(float)) + 255) / 256 * 256;
 }
 
-Status Randomize(const cuda::DeviceBuffer& buffer, cuda::Element element, float std,
+// Numbers as a model has them: the power that a product draws, and with it the clock, depends on its
+// operands.
+Status Randomize(std::byte* target, int64_t num_bytes, cuda::Element element, float std,
                  cuda::LaunchContext& context) {
-  return cuda::CudaStatus(
-      cuda::RandomNormal(
-          {.dtype = element, .y = buffer.data(), .count = buffer.size() / 2, .std = std, .seed = 1},
-          context),
-      "drawing operands");
+  const bool float8 = element == cuda::Element::kFloat8E4M3;
+  return cuda::CudaStatus(cuda::RandomNormal({.dtype = element,
+                                              .y = target,
+                                              .count = float8 ? num_bytes : num_bytes / 2,
+                                              .std = float8 ? kFloat8Std : std,
+                                              .seed = 1},
+                                             context),
+                          "drawing operands");
 }
 
 }  // namespace
@@ -52,19 +59,31 @@ StatusOr<std::unique_ptr<LinearTimer>> LinearTimer::Create() {
 
 Status LinearTimer::Reserve(const cuda::LinearProblem& problem, int rows) {
   const int64_t weight_bytes = std::max(2 * WeightBytes(problem), kL2Multiple * l2_bytes_);
-  const cuda::Element element = problem.dtype;
-  if (weights_.size() < weight_bytes) {
-    weights_ = {};
-    TRIREME_ASSIGN_OR_RETURN(
-        weights_, cuda::DeviceBuffer::Allocate(weight_bytes, "weights to time tactics with"));
-    TRIREME_RETURN_IF_ERROR(Randomize(weights_, element, 0.02f, context_));
+  const cuda::Element weight = problem.weight == cuda::LinearWeight::kFloat8E4M3
+                                   ? cuda::Element::kFloat8E4M3
+                                   : problem.dtype;
+  if (weights_.size() < weight_bytes || weights_element_ != weight) {
+    if (weights_.size() < weight_bytes) {
+      weights_ = {};
+      TRIREME_ASSIGN_OR_RETURN(
+          weights_, cuda::DeviceBuffer::Allocate(weight_bytes, "weights to time tactics with"));
+    }
+    weights_element_ = weight;
+    TRIREME_RETURN_IF_ERROR(Randomize(weights_.data(), weights_.size(), weight, 0.02f, context_));
   }
-  const int64_t operand_bytes = 5 * OperandBytes(problem, rows);
-  if (activations_.size() < operand_bytes) {
+  const int64_t operand_bytes = OperandBytes(problem, rows);
+  if (activations_.size() < 5 * operand_bytes) {
     activations_ = {};
     TRIREME_ASSIGN_OR_RETURN(
-        activations_, cuda::DeviceBuffer::Allocate(operand_bytes, "rows to time tactics with"));
-    TRIREME_RETURN_IF_ERROR(Randomize(activations_, element, 1.0f, context_));
+        activations_, cuda::DeviceBuffer::Allocate(5 * operand_bytes, "rows to time tactics with"));
+    drawn_for_ = {};
+  }
+  if (!(drawn_for_ == DrawnFor{problem.dtype, problem.x_dtype, operand_bytes})) {
+    drawn_for_ = {problem.dtype, problem.x_dtype, operand_bytes};
+    TRIREME_RETURN_IF_ERROR(
+        Randomize(activations_.data(), operand_bytes, problem.x_dtype, 1.0f, context_));
+    TRIREME_RETURN_IF_ERROR(Randomize(activations_.data() + operand_bytes, 4 * operand_bytes,
+                                      problem.dtype, 1.0f, context_));
   }
   return OkStatus();
 }
@@ -91,6 +110,9 @@ StatusOr<double> LinearTimer::Time(const cuda::LinearProblem& problem, int rows,
   operands.residual_stride = problem.out_features;
   if (problem.has_bias) operands.bias = part(3);
   if (problem.has_rms_norm) operands.gamma = part(4);
+  const bool float8 = problem.weight == cuda::LinearWeight::kFloat8E4M3;
+  operands.x_scale = operands.y_scale = float8 ? 1.0f / kFloat8Std : 1.0f;
+  operands.w_scale = operands.x_scale / std::sqrt(static_cast<float>(problem.in_features));
   operands.num_rows = rows;
   const int32_t count = rows;
   TRIREME_CUDA_RETURN_IF_ERROR(
@@ -115,25 +137,19 @@ StatusOr<double> LinearTimer::Time(const cuda::LinearProblem& problem, int rows,
 
 // The median of a few rounds, after one to warm up.
 StatusOr<double> LinearTimer::TimeGraph(const cuda::GraphExec& graph, int launches) {
-  using TimedEvent = cuda::Owned<cudaEvent_t, cudaEventDestroy>;
-  cudaEvent_t made[2] = {};
-  TRIREME_CUDA_RETURN_IF_ERROR(cudaEventCreate(&made[0]), "creating an event");
-  const TimedEvent begin(made[0]);
-  TRIREME_CUDA_RETURN_IF_ERROR(cudaEventCreate(&made[1]), "creating an event");
-  const TimedEvent end(made[1]);
-  std::vector<float> times_ms;
+  TRIREME_ASSIGN_OR_RETURN(const cuda::TimedEvent begin, cuda::TimedEvent::Create());
+  TRIREME_ASSIGN_OR_RETURN(const cuda::TimedEvent end, cuda::TimedEvent::Create());
+  std::vector<double> times_us;
   for (int round = 0; round <= kRounds; ++round) {
-    TRIREME_CUDA_RETURN_IF_ERROR(cudaEventRecord(begin.get(), stream_.get()), "timing tactics");
+    TRIREME_RETURN_IF_ERROR(begin.Record(stream_.get()));
     TRIREME_RETURN_IF_ERROR(graph.Launch(stream_));
-    TRIREME_CUDA_RETURN_IF_ERROR(cudaEventRecord(end.get(), stream_.get()), "timing tactics");
-    TRIREME_CUDA_RETURN_IF_ERROR(cudaEventSynchronize(end.get()), "timing tactics");
-    float ms = 0;
-    TRIREME_CUDA_RETURN_IF_ERROR(cudaEventElapsedTime(&ms, begin.get(), end.get()),
-                                 "timing tactics");
-    if (round > 0) times_ms.push_back(ms);
+    TRIREME_RETURN_IF_ERROR(end.Record(stream_.get()));
+    TRIREME_RETURN_IF_ERROR(end.Synchronize());
+    TRIREME_ASSIGN_OR_RETURN(const double us, end.MicrosecondsSince(begin));
+    if (round > 0) times_us.push_back(us);
   }
-  std::nth_element(times_ms.begin(), times_ms.begin() + kRounds / 2, times_ms.end());
-  return 1e3 * static_cast<double>(times_ms[kRounds / 2]) / launches;
+  std::nth_element(times_us.begin(), times_us.begin() + kRounds / 2, times_us.end());
+  return times_us[kRounds / 2] / launches;
 }
 
 }  // namespace trireme::compile

@@ -32,8 +32,16 @@ class LinearTimer {
   cuda::Stream stream_;
   cuda::LaunchContext context_;
   int64_t l2_bytes_ = 0;
-  cuda::DeviceBuffer weights_;      // several copies of the largest weight
+  cuda::DeviceBuffer weights_;  // several copies of the largest weight
+  cuda::Element weights_element_ = cuda::Element::kFloat32;
   cuda::DeviceBuffer activations_;  // x, y, residual, bias and gamma, random
+  struct DrawnFor {
+    cuda::Element dtype = cuda::Element::kFloat32;
+    cuda::Element x_dtype = cuda::Element::kFloat32;
+    int64_t operand_bytes = 0;
+    bool operator==(const DrawnFor&) const = default;
+  };
+  DrawnFor drawn_for_;
   cuda::DeviceBuffer workspace_;
   cuda::DeviceBuffer count_;  // rows that count: all
 };

@@ -31,6 +31,27 @@ Status Event::Synchronize() const {
   return CudaStatus(cudaEventSynchronize(get()), "waiting for the GPU");
 }
 
+StatusOr<TimedEvent> TimedEvent::Create() {
+  cudaEvent_t event = nullptr;
+  TRIREME_CUDA_RETURN_IF_ERROR(cudaEventCreate(&event), "creating an event");
+  return TimedEvent(event);
+}
+
+Status TimedEvent::Record(cudaStream_t stream) const {
+  return CudaStatus(cudaEventRecord(get(), stream), "recording an event");
+}
+
+Status TimedEvent::Synchronize() const {
+  return CudaStatus(cudaEventSynchronize(get()), "waiting for the GPU");
+}
+
+StatusOr<double> TimedEvent::MicrosecondsSince(const TimedEvent& begin) const {
+  float ms = 0;
+  TRIREME_CUDA_RETURN_IF_ERROR(cudaEventElapsedTime(&ms, begin.get(), get()),
+                               "reading the GPU's clock");
+  return 1e3 * static_cast<double>(ms);
+}
+
 Status GraphExec::BeginCapture(const Stream& stream) {
   return CudaStatus(cudaStreamBeginCapture(stream.get(), cudaStreamCaptureModeRelaxed),
                     "capturing a graph");

@@ -48,6 +48,17 @@ class Event : public Owned<cudaEvent_t, cudaEventDestroy> {
   Status Synchronize() const;
 };
 
+class TimedEvent : public Owned<cudaEvent_t, cudaEventDestroy> {
+ public:
+  using Owned::Owned;
+  static StatusOr<TimedEvent> Create();
+  Status Record(cudaStream_t stream) const;
+  // Waits on the host.
+  Status Synchronize() const;
+  // From `begin` to this one; both have passed.
+  StatusOr<double> MicrosecondsSince(const TimedEvent& begin) const;
+};
+
 // A graph ready to be launched again and again.
 class GraphExec : public Owned<cudaGraphExec_t, cudaGraphExecDestroy> {
  public:

@@ -53,7 +53,7 @@ class CudaLaunchBinder {
       StatusOr<LaunchFn> bound = Bind(launch, static_cast<int>(i));
       if (!bound.ok()) return bound.status().WithContext(launch.name);
       const bool head = RowsOf(launch) == plan::Rows::kLogitRows;
-      program_.launches_.push_back({launch.name,
+      program_.launches_.push_back({launch.name, static_cast<int>(i),
                                     head ? CudaProgram::Part::kHead : CudaProgram::Part::kTrunk,
                                     std::move(*bound)});
     }
@@ -236,20 +236,33 @@ class CudaLaunchBinder {
     return ByTokens(cuda::LayerNorm, params, RowsOf(launch));
   }
 
-  // Of an FP8 layer; they are its last weights.
-  Status SetScales(const plan::Launch& launch, cuda::LinearOperands& operands) const {
+  // Of an FP8 layer's weight and input; they are its last weights.
+  struct Float8Scales {
+    float weight = 1.0f;
+    float input = 1.0f;
+  };
+  StatusOr<Float8Scales> ScalesOf(const plan::Launch& launch) const {
     const plan::Weight& packed = plan_.weights[static_cast<size_t>(launch.weights[0])];
-    if (packed.quant.kind != WeightQuant::Kind::kFloat8) return OkStatus();
-    operands.w_scale = kSyntheticWeightScale;
-    operands.x_scale = kSyntheticInputScale;
-    if (packed.synthetic_std > 0) return OkStatus();
+    if (packed.quant.kind != WeightQuant::Kind::kFloat8) return Float8Scales{};
+    if (packed.synthetic_std > 0) return Float8Scales{kSyntheticWeightScale, kSyntheticInputScale};
     const size_t count = launch.weights.size();
     if (count < 3) return InvalidArgument("the plan holds no scales of its FP8 layer");
-    TRIREME_ASSIGN_OR_RETURN(operands.w_scale,
+    Float8Scales scales;
+    TRIREME_ASSIGN_OR_RETURN(scales.weight,
                              weights_.LargestScale(plan_, launch.weights[count - 2]));
-    TRIREME_ASSIGN_OR_RETURN(operands.x_scale,
-                             weights_.LargestScale(plan_, launch.weights[count - 1]));
-    return OkStatus();
+    TRIREME_ASSIGN_OR_RETURN(scales.input, weights_.LargestScale(plan_, launch.weights[count - 1]));
+    return scales;
+  }
+
+  // Of an e4m3 buffer: what its reader takes its input for.
+  StatusOr<float> ScaleOfBuffer(int index) const {
+    if (plan_.buffers[static_cast<size_t>(index)].dtype != DType::kFloat8E4M3) return 1.0f;
+    for (const plan::Launch& launch : plan_.launches) {
+      if (launch.kind != OpKind::kLinear || launch.inputs[0] != index) continue;
+      TRIREME_ASSIGN_OR_RETURN(const Float8Scales scales, ScalesOf(launch));
+      return scales.input;
+    }
+    return InvalidArgument("no linear layer reads an activation in FP8");
   }
 
   StatusOr<LaunchFn> BindLinear(const plan::Launch& launch, int index) {
@@ -271,7 +284,10 @@ class CudaLaunchBinder {
     }
     operands.y = buffer(out);
     operands.y_stride = width(out);
-    TRIREME_RETURN_IF_ERROR(SetScales(launch, operands));
+    TRIREME_ASSIGN_OR_RETURN(const Float8Scales scales, ScalesOf(launch));
+    operands.w_scale = scales.weight;
+    operands.x_scale = scales.input;
+    TRIREME_ASSIGN_OR_RETURN(operands.y_scale, ScaleOfBuffer(out));
     const plan::Rows rows = RowsOf(launch);
     const LinearBindings* linears = program_.linears_.get();
     std::byte* workspace = program_.workspace_.data();
@@ -504,10 +520,12 @@ StatusOr<std::unique_ptr<CudaProgram>> CudaProgram::Bind(const plan::Plan& plan,
   return program;
 }
 
-Status CudaProgram::Run(Part part, const cuda::StepView& step, cuda::LaunchContext& context) const {
+Status CudaProgram::Run(Part part, const cuda::StepView& step, cuda::LaunchContext& context,
+                        LaunchTimer* timer) const {
   for (const BoundLaunch& launch : launches_) {
     if (launch.part != part) continue;
     Status status = launch.run(step, context);
+    if (status.ok() && timer != nullptr) status = timer->Mark(launch.index, context.stream);
     if (!status.ok()) {
       return status.WithContext(fmt::format("{} ({})", launch.name, context.last_launch));
     }

@@ -14,6 +14,7 @@
 #include "device/cuda/launch.h"
 #include "device/cuda/stream.h"
 #include "engine/cuda/cuda_weights.h"
+#include "engine/cuda/launch_timer.h"
 #include "engine/cuda/linear_bindings.h"
 #include "kernels/cuda/types.h"
 #include "plan/plan.h"
@@ -41,8 +42,9 @@ class CudaProgram {
 
   void set_kv_pool(std::byte* pool) { kv_.pool = pool; }
 
-  // Submits to context.stream. An error names the launch.
-  Status Run(Part part, const cuda::StepView& step, cuda::LaunchContext& context) const;
+  // Submits to context.stream. An error names the launch. `timer` may be null.
+  Status Run(Part part, const cuda::StepView& step, cuda::LaunchContext& context,
+             LaunchTimer* timer) const;
 
   // Device memory, row-major [max_logit_rows, vocab_size]; of the last Run.
   float* logits() const;
@@ -52,6 +54,7 @@ class CudaProgram {
   using LaunchFn = std::function<Status(const cuda::StepView&, cuda::LaunchContext&)>;
   struct BoundLaunch {
     std::string name;
+    int index = 0;  // in the plan
     Part part = Part::kTrunk;
     LaunchFn run;
   };

@@ -11,6 +11,7 @@
 #include "base/thread_pool.h"
 #include "device/cuda/cuda_status.h"
 #include "engine/cuda/load_cuda_session.h"
+#include "engine/launch_bytes.h"
 #include "engine/session_setup.h"
 #include "plan/row_profiles.h"
 
@@ -18,17 +19,19 @@ namespace trireme::engine {
 namespace {
 
 // Steps of more decoding sequences are submitted launch by launch.
-constexpr int kLargestBucket = 512;
+constexpr int kLargestBucket = 2048;
 
 // Numbers of decoding sequences that steps are rounded up to, the last one `largest`.
 std::vector<int> DecodeBuckets(int largest) {
+  const auto step = [](int size) {
+    if (size < 8) return size;
+    if (size < 64) return 8;
+    if (size < 256) return 16;
+    if (size < 512) return 32;
+    return size < 1024 ? 64 : 128;
+  };
   std::vector<int> buckets;
-  for (int size = 1; size < largest; size += size < 8     ? size
-                                             : size < 64  ? 8
-                                             : size < 256 ? 16
-                                                          : 32) {
-    buckets.push_back(size);
-  }
+  for (int size = 1; size < largest; size += step(size)) buckets.push_back(size);
   buckets.push_back(largest);
   return buckets;
 }
@@ -89,6 +92,7 @@ Status CudaSession::Initialise(const SessionOptions& options) {
                            CudaStep::Create(limits_, max_blocks_per_seq_, kv_layout_.block_size));
   TRIREME_ASSIGN_OR_RETURN(sampler_,
                            CudaSampler::Create(limits_, static_cast<int>(plan.vocab_size)));
+  TRIREME_ASSIGN_OR_RETURN(clock_, StepClock::Create());
   TRIREME_ASSIGN_OR_RETURN(
       all_rows_, cuda::DeviceBuffer::Allocate(
                      static_cast<int64_t>(sizeof(cuda::StepCounts) +
@@ -139,8 +143,8 @@ Status CudaSession::CaptureGraphs() {
       context_.dependent = false;  // follows a copy
       TRIREME_RETURN_IF_ERROR(step_.Prepare(view, sampler_.last_tokens(), context_));
       context_.dependent = true;
-      TRIREME_RETURN_IF_ERROR(program_->Run(CudaProgram::Part::kTrunk, view, context_));
-      return program_->Run(CudaProgram::Part::kHead, view, context_);
+      TRIREME_RETURN_IF_ERROR(program_->Run(CudaProgram::Part::kTrunk, view, context_, nullptr));
+      return program_->Run(CudaProgram::Part::kHead, view, context_, nullptr);
     };
     StatusOr<cuda::GraphExec> graph = cuda::GraphExec::Capture(stream_, record);
     context_.dependent = false;
@@ -169,42 +173,84 @@ Status CudaSession::CopyBlocks(const StepInput& input) {
   return OkStatus();
 }
 
-Status CudaSession::Forward(const StepInput& input) {
+Status CudaSession::Send(const StepInput& input) {
   TRIREME_RETURN_IF_ERROR(reset_error_);
   TRIREME_RETURN_IF_ERROR(CheckStep(input, limits_, engine_.model.vocab_size));
   row_logits_.clear();
   wants_all_.clear();
-  bool some_want_all = false;
-  for (const StepRow& row : input.rows) {
-    wants_all_.push_back(row.logits == LogitsWanted::kAll);
-    some_want_all |= wants_all_.back();
-  }
+  for (const StepRow& row : input.rows) wants_all_.push_back(row.logits == LogitsWanted::kAll);
   context_.dependent = false;
   TRIREME_RETURN_IF_ERROR(sampler_.LoadSlots(stream_, context_));
   TRIREME_RETURN_IF_ERROR(CopyBlocks(input));
-  TRIREME_RETURN_IF_ERROR(step_.Send(input, stream_));
+  return step_.Send(input, stream_);
+}
+
+CudaSession::StepShape CudaSession::ShapeOfStep() const {
+  const bool some_want_all =
+      std::find(wants_all_.begin(), wants_all_.end(), true) != wants_all_.end();
   const bool decodes =
       step_.max_query_len() == 1 && step_.num_logit_rows() == step_.num_rows() && !some_want_all;
   const auto bucket =
       std::lower_bound(decode_buckets_.begin(), decode_buckets_.end(), step_.num_rows());
-  if (!decodes || bucket == decode_buckets_.end()) {
-    return RunLaunches(input, step_.View(step_.num_tokens(), step_.num_rows(),
-                                         step_.num_logit_rows(), step_.max_query_len()));
+  if (decodes && bucket != decode_buckets_.end()) {
+    return {step_.View(*bucket, *bucket, *bucket, 1), true};
   }
-  const auto graph = graphs_.find(*bucket);
-  if (graph != graphs_.end()) return graph->second.Launch(stream_);
-  // The shapes of the graph, so that with and without graphs the same kernels run.
-  return RunLaunches(input, step_.View(*bucket, *bucket, *bucket, 1));
+  return {step_.View(step_.num_tokens(), step_.num_rows(), step_.num_logit_rows(),
+                     step_.max_query_len()),
+          false};
 }
 
-Status CudaSession::RunLaunches(const StepInput& input, const cuda::StepView& view) {
+Status CudaSession::Forward(const StepInput& input) {
+  TRIREME_RETURN_IF_ERROR(Send(input));
+  TRIREME_RETURN_IF_ERROR(clock_.Begin(context_));
+  const StepShape shape = ShapeOfStep();
+  const auto graph = shape.decodes ? graphs_.find(shape.view.max_seqs) : graphs_.end();
+  if (graph != graphs_.end()) {
+    ++context_.num_launches;
+    TRIREME_RETURN_IF_ERROR(graph->second.Launch(stream_));
+  } else {
+    // In the shapes of the graph, so that with and without graphs the same kernels run.
+    TRIREME_RETURN_IF_ERROR(RunLaunches(input, shape.view, nullptr));
+  }
+  return clock_.End(context_);
+}
+
+StatusOr<std::vector<LaunchProfile>> CudaSession::ProfileForward(const StepInput& input) {
+  TRIREME_RETURN_IF_ERROR(Send(input));
+  LaunchTimer timer;
+  TRIREME_RETURN_IF_ERROR(RunLaunches(input, ShapeOfStep().view, &timer));
+  const plan::Plan& plan = engine_.plan;
+  TRIREME_ASSIGN_OR_RETURN(const std::vector<double> seconds, timer.Seconds(plan.launches.size()));
+  StepSize size{step_.num_tokens(), step_.num_logit_rows(), step_.num_tokens()};
+  for (const StepRow& row : input.rows) size.attended_tokens += row.context_len;
+  std::vector<LaunchProfile> profiles;
+  int64_t bytes_before = 0;
+  for (size_t i = 0; i < plan.launches.size(); ++i) {
+    const plan::Launch& launch = plan.launches[i];
+    const int64_t bytes = bytes_before + LaunchBytes(plan, launch, size, kv_layout_);
+    // It runs with the attention behind it.
+    bytes_before = launch.kind == OpKind::kRopeKvWrite ? bytes : 0;
+    if (launch.kind == OpKind::kRopeKvWrite) continue;
+    const plan::TacticChoice* tactic = TacticOf(plan, launch, size);
+    profiles.push_back({.op = std::string(OpKindName(launch.kind)),
+                        .name = launch.name,
+                        .kernel = tactic == nullptr ? "" : tactic->kernel,
+                        .seconds = seconds[i],
+                        .bytes = bytes});
+  }
+  return profiles;
+}
+
+Status CudaSession::RunLaunches(const StepInput& input, const cuda::StepView& view,
+                                LaunchTimer* timer) {
   context_.dependent = false;
   TRIREME_RETURN_IF_ERROR(step_.Prepare(view, sampler_.last_tokens(), context_));
+  if (timer != nullptr) TRIREME_RETURN_IF_ERROR(timer->Begin(stream_.get()));
   context_.dependent = true;
-  TRIREME_RETURN_IF_ERROR(program_->Run(CudaProgram::Part::kTrunk, view, context_));
+  TRIREME_RETURN_IF_ERROR(program_->Run(CudaProgram::Part::kTrunk, view, context_, timer));
   TRIREME_RETURN_IF_ERROR(ComputeAllLogits(input));
   if (step_.num_logit_rows() > 0) {
-    TRIREME_RETURN_IF_ERROR(program_->Run(CudaProgram::Part::kHead, view, context_));
+    TRIREME_RETURN_IF_ERROR(program_->Run(CudaProgram::Part::kHead, view, context_, timer));
   }
   context_.dependent = false;
   return OkStatus();
@@ -235,7 +281,7 @@ Status CudaSession::ComputeAllLogits(const StepInput& input) {
           step_.View(step_.num_tokens(), step_.num_rows(), rows, step_.max_query_len());
       view.counts = all_rows_.as<const cuda::StepCounts>();
       view.logit_rows = all_rows_.as<const int32_t>() + 4;
-      TRIREME_RETURN_IF_ERROR(program_->Run(CudaProgram::Part::kHead, view, context_));
+      TRIREME_RETURN_IF_ERROR(program_->Run(CudaProgram::Part::kHead, view, context_, nullptr));
       TRIREME_RETURN_IF_ERROR(ReadLogits(0, rows, logits, static_cast<size_t>(first * vocab_size)));
     }
   }
@@ -259,11 +305,17 @@ Status CudaSession::Sample(std::span<const int> slots) {
     if (step_.logit_row_of_slot(slot) < 0) return Internal("sample: slot {} has no logits", slot);
   }
   TRIREME_ASSIGN_OR_RETURN(const CudaStep::SampleRows rows, step_.SampleRowsOf(slots, stream_));
-  return sampler_.Sample(program_->logits(), rows.rows, rows.count, static_cast<int>(slots.size()),
-                         stream_, context_);
+  TRIREME_RETURN_IF_ERROR(sampler_.Sample(program_->logits(), rows.rows, rows.count,
+                                          static_cast<int>(slots.size()), stream_, context_));
+  clock_.Expect();
+  return clock_.End(context_);
 }
 
-StatusOr<std::vector<SampledToken>> CudaSession::Await() { return sampler_.Await(); }
+StatusOr<std::vector<SampledToken>> CudaSession::Await() {
+  TRIREME_ASSIGN_OR_RETURN(std::vector<SampledToken> tokens, sampler_.Await());
+  TRIREME_ASSIGN_OR_RETURN(last_timing_, clock_.Read());
+  return tokens;
+}
 
 StatusOr<std::span<const float>> CudaSession::Logits(int row) {
   if (row < 0 || row >= static_cast<int>(wants_all_.size())) {

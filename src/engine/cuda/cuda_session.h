@@ -10,6 +10,7 @@
 #include <memory>
 #include <vector>
 
+#include "device/cuda/bandwidth.h"
 #include "device/cuda/buffer.h"
 #include "device/cuda/device_info.h"
 #include "device/cuda/launch.h"
@@ -18,6 +19,8 @@
 #include "engine/cuda/cuda_sampler.h"
 #include "engine/cuda/cuda_step.h"
 #include "engine/cuda/cuda_weights.h"
+#include "engine/cuda/launch_timer.h"
+#include "engine/cuda/step_clock.h"
 #include "engine/engine_folder.h"
 #include "engine/session.h"
 
@@ -38,8 +41,11 @@ class CudaSession : public Session {
 
   void ResetSlot(int slot, const SlotRequest& request) override;
   Status Forward(const StepInput& input) override;
+  StatusOr<std::vector<LaunchProfile>> ProfileForward(const StepInput& input) override;
+  StatusOr<double> MeasureBandwidth() override { return cuda::MeasureCopyBandwidth(); }
   Status Sample(std::span<const int> slots) override;
   StatusOr<std::vector<SampledToken>> Await() override;
+  std::optional<StepTiming> LastTiming() const override { return last_timing_; }
   StatusOr<std::span<const float>> Logits(int row) override;
 
  private:
@@ -50,7 +56,15 @@ class CudaSession : public Session {
   void FillInfo();
 
   Status CopyBlocks(const StepInput& input);
-  Status RunLaunches(const StepInput& input, const cuda::StepView& view);
+  // Submits what the launches read.
+  Status Send(const StepInput& input);
+  // Sizes of the launches of the packed step; `decodes`: of the bucket that serves it.
+  struct StepShape {
+    cuda::StepView view;
+    bool decodes = false;
+  };
+  StepShape ShapeOfStep() const;
+  Status RunLaunches(const StepInput& input, const cuda::StepView& view, LaunchTimer* timer);
   Status ComputeAllLogits(const StepInput& input);
   Status ReadLogits(int first_row, int num_rows, std::vector<float>& target, size_t offset);
 
@@ -70,6 +84,8 @@ class CudaSession : public Session {
   std::unique_ptr<CudaProgram> program_;
   CudaStep step_;
   CudaSampler sampler_;
+  StepClock clock_;
+  std::optional<StepTiming> last_timing_;
   std::vector<int> decode_buckets_;        // rising
   std::map<int, cuda::GraphExec> graphs_;  // by bucket; none when they are not wanted
 

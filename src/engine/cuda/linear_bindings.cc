@@ -55,9 +55,11 @@ StatusOr<std::unique_ptr<LinearBindings>> LinearBindings::Make(const plan::Plan&
     const plan::Launch& launch = plan.launches[i];
     if (launch.kind != OpKind::kLinear) continue;
     const plan::Buffer& out = plan.buffers[static_cast<size_t>(launch.outputs[0])];
+    const plan::Buffer& in = plan.buffers[static_cast<size_t>(launch.inputs[0])];
     TRIREME_ASSIGN_OR_RETURN(
         const cuda::LinearProblem problem,
-        cuda::LinearProblemOf(std::get<LinearAttrs>(launch.attrs), plan.dtype, out.dtype,
+        cuda::LinearProblemOf(std::get<LinearAttrs>(launch.attrs),
+                              {.dtype = plan.dtype, .x = in.dtype, .y = out.dtype},
                               plan.weights[static_cast<size_t>(launch.weights[0])].quant));
     const int64_t limit = out.rows == plan::Rows::kTokens ? max_tokens : max_logit_rows;
     for (int64_t rows = 0; rows < limit;) {

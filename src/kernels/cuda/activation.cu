@@ -10,7 +10,7 @@ constexpr int kThreads = 256;
 
 __device__ float Apply(Activation activation, float x) {
   switch (activation) {
-    case Activation::kSilu: return x / (1.0f + __expf(-x));
+    case Activation::kSilu: return __fdividef(x, 1.0f + __expf(-x));
     case Activation::kGelu: return 0.5f * x * erfcf(-x * 0.707106781f);
     case Activation::kGeluTanh: {
       const float u = 0.797884561f * (x + 0.044715f * x * x * x);

@@ -33,7 +33,7 @@ RotaryStyle RotaryStyleOf(RotaryKind kind) {
   return RotaryStyle::kNone;
 }
 
-StatusOr<LinearProblem> LinearProblemOf(const LinearAttrs& attrs, DType dtype, DType y_dtype,
+StatusOr<LinearProblem> LinearProblemOf(const LinearAttrs& attrs, const LinearTypes& types,
                                         const WeightQuant& quant) {
   LinearProblem problem;
   if (quant.kind == WeightQuant::Kind::kFloat8) {
@@ -43,12 +43,12 @@ StatusOr<LinearProblem> LinearProblemOf(const LinearAttrs& attrs, DType dtype, D
   }
   problem.out_features = attrs.out_features;
   problem.in_features = attrs.in_features;
-  TRIREME_ASSIGN_OR_RETURN(problem.dtype, ElementOf(dtype));
-  problem.x_dtype = problem.dtype;
-  TRIREME_ASSIGN_OR_RETURN(problem.y_dtype, ElementOf(y_dtype));
+  TRIREME_ASSIGN_OR_RETURN(problem.dtype, ElementOf(types.dtype));
+  TRIREME_ASSIGN_OR_RETURN(problem.x_dtype, ElementOf(types.x));
+  TRIREME_ASSIGN_OR_RETURN(problem.y_dtype, ElementOf(types.y));
   problem.has_rms_norm = attrs.has_norm;
   problem.gamma_plus_one = attrs.norm.gamma_offset;
-  problem.has_bias = attrs.has_bias && !AddsBiasApart(attrs, y_dtype);
+  problem.has_bias = attrs.has_bias && !AddsBiasApart(attrs, types.y);
   problem.has_residual = attrs.has_residual;
   problem.gated = attrs.gated;
   problem.activation = ActivationOf(attrs.gate_activation);

@@ -22,8 +22,12 @@ inline bool AddsBiasApart(const LinearAttrs& attrs, DType y_dtype) {
   return attrs.has_bias && y_dtype == DType::kFloat32;
 }
 
-// `dtype`: of activations; `y_dtype`: of the layer's output.
-StatusOr<LinearProblem> LinearProblemOf(const LinearAttrs& attrs, DType dtype, DType y_dtype,
+struct LinearTypes {
+  DType dtype = DType::kBFloat16;  // of the engine
+  DType x = DType::kBFloat16;      // of the layer's input and output
+  DType y = DType::kBFloat16;
+};
+StatusOr<LinearProblem> LinearProblemOf(const LinearAttrs& attrs, const LinearTypes& types,
                                         const WeightQuant& quant);
 
 }  // namespace trireme::cuda

@@ -62,12 +62,14 @@ __device__ inline void StoreFloats8<__nv_fp8_e4m3>(__nv_fp8_e4m3* target,
                                                  static_cast<unsigned>(pairs[3]) << 16 | pairs[2]);
 }
 
-// Stores values / scale in e4m3, values themselves in any other type.
+// Stores values * (1 / scale) in e4m3, values themselves in any other type.
 template <typename Out>
 __device__ inline void StoreScaled8(Out* target, float (&values)[8], float scale) {
   if constexpr (sizeof(Out) == 1) {
+    // A division for each value would cost more than the memory it is written to.
+    const float inverse = 1.0f / scale;
 #pragma unroll
-    for (float& value : values) value = __fdiv_rn(value, scale);
+    for (float& value : values) value *= inverse;
   }
   StoreFloats8(target, values);
 }
