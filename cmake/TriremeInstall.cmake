@@ -50,6 +50,14 @@ foreach(folder examples/embed all_models)
   endif()
 endforeach()
 
+# The model process of the Python backend, where the program looks for it: beside its own folder.
+set(python_folder ${CMAKE_INSTALL_DATADIR}/trireme/python)
+install(DIRECTORY ${PROJECT_SOURCE_DIR}/python/model_process/ DESTINATION ${python_folder}
+  FILES_MATCHING PATTERN "*.py")
+file(MAKE_DIRECTORY ${CMAKE_BINARY_DIR}/share/trireme)
+file(CREATE_LINK ${PROJECT_SOURCE_DIR}/python/model_process ${CMAKE_BINARY_DIR}/share/trireme/python
+  SYMBOLIC)
+
 set(package_folder ${CMAKE_INSTALL_LIBDIR}/cmake/trireme)
 install(EXPORT trireme-targets NAMESPACE trireme:: DESTINATION ${package_folder})
 configure_package_config_file(${PROJECT_SOURCE_DIR}/cmake/trireme-config.cmake.in

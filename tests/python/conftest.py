@@ -5,6 +5,8 @@ import pathlib
 import re
 import subprocess
 import time
+import urllib.error
+import urllib.request
 
 import pytest
 
@@ -76,6 +78,16 @@ class Served:
                 return f"localhost:{found.group(1)}"
             time.sleep(0.02)
         raise RuntimeError(f"no {service}:\n{self.text()}")
+
+    def wait_ready(self, seconds):
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and self.process.poll() is None:
+            try:
+                with urllib.request.urlopen(f"http://{self.http}/v2/health/ready", timeout=5):
+                    return
+            except urllib.error.URLError:
+                time.sleep(0.05)
+        raise RuntimeError(f"the server is not ready:\n{self.text()}")
 
     def stop(self):
         self.process.terminate()

@@ -72,6 +72,8 @@ class BackendModel {
   virtual bool ready() const { return true; }
   // Takes no new call and waits up to `drain_ms` for those it answers later.
   virtual void Drain(int64_t drain_ms) {}
+  // The server's time is up: what still runs ends now, and its calls fail.
+  virtual void Abort() {}
   // Of a text model, for the frontends that speak in texts; else null.
   virtual Generator* generator() { return nullptr; }
 };
@@ -86,13 +88,21 @@ struct BackendContext {
   const std::map<std::string, std::string>& settings;  // --backend-config of this backend
 };
 
+// What a backend may look at to complete a configuration.
+struct CompletionContext {
+  const std::string& model_dir;    // "" for a model that was not read from a repository
+  const std::string& version_dir;  // ""
+  ModelCaller& caller;
+  const std::map<std::string, std::string>& settings;  // --backend-config of this backend
+  bool auto_complete = true;  // false: the user's own program must not be asked
+};
+
 class Backend {
  public:
   virtual ~Backend() = default;
   virtual InstanceGroup::Kind preferred_kind() const { return InstanceGroup::Kind::kCpu; }
   // Fills what the configuration leaves open and the backend can know.
-  virtual Status Complete(const std::string& version_dir, const ModelCaller& caller,
-                          ModelConfig& config) const {
+  virtual Status Complete(const CompletionContext& context, ModelConfig& config) const {
     return OkStatus();
   }
   virtual StatusOr<std::unique_ptr<BackendModel>> Load(const BackendContext& context) const = 0;

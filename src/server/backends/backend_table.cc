@@ -2,6 +2,7 @@
 #include "base/status.h"
 #include "server/backends/backend.h"
 #include "server/backends/llm/llm_backend.h"
+#include "server/backends/python/python_backend.h"
 
 namespace trireme::server {
 
@@ -12,6 +13,7 @@ BackendTable::BackendTable() {
   Add("repeat", MakeRepeatBackend());
   Add("ensemble", MakeEnsembleBackend());
   const auto llm = MakeLlmBackend();
+  Add("python", MakePythonBackend());
   Add("llm", llm);
   Add("tensorrtllm", llm);
 }

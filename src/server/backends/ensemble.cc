@@ -39,10 +39,9 @@ class EnsembleModel : public BackendModel {
 class EnsembleBackend : public Backend {
  public:
   // An ensemble is decoupled when one of its models is.
-  Status Complete(const std::string& version_dir, const ModelCaller& caller,
-                  ModelConfig& config) const override {
+  Status Complete(const CompletionContext& context, ModelConfig& config) const override {
     for (const EnsembleStep& step : config.ensemble_steps) {
-      const auto model = caller.FindModel(step.model_name, step.model_version);
+      const auto model = context.caller.FindModel(step.model_name, step.model_version);
       if (model.ok() && (*model)->config().decoupled) config.decoupled = true;
     }
     return OkStatus();

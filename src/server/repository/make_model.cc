@@ -31,7 +31,12 @@ void CompleteGroups(const Backend& backend, ModelConfig& config) {
 StatusOr<std::shared_ptr<Model>> MakeModel(ModelConfig config, const ModelSource& source,
                                            const Backend& backend, MetricsRegistry& metrics,
                                            ModelCaller& caller) {
-  TRIREME_RETURN_IF_ERROR(backend.Complete(source.version_dir, caller, config));
+  TRIREME_RETURN_IF_ERROR(backend.Complete({.model_dir = source.model_dir,
+                                            .version_dir = source.version_dir,
+                                            .caller = caller,
+                                            .settings = source.settings,
+                                            .auto_complete = source.auto_complete},
+                                           config));
   CompleteGroups(backend, config);
   TRIREME_RETURN_IF_ERROR(ValidateModelConfig(config));
   TRIREME_RETURN_IF_ERROR(StoreCompletion(config));

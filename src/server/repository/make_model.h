@@ -14,6 +14,7 @@ struct ModelSource {
   std::string version_dir;  // ""
   int64_t version = 1;
   const std::map<std::string, std::string>& settings;
+  bool auto_complete = true;
 };
 
 // Completes and checks the configuration, then lets the backend load.

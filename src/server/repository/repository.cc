@@ -289,7 +289,8 @@ StatusOr<std::shared_ptr<Model>> Repository::LoadVersion(const ModelFolder& fold
     if (found == options_.backend_settings.end()) continue;
     for (const auto& [setting, value] : found->second) settings[setting] = value;
   }
-  return MakeModel(std::move(config), {folder.dir, version_dir, version, settings}, *backend,
+  return MakeModel(std::move(config),
+                   {folder.dir, version_dir, version, settings, options_.auto_complete}, *backend,
                    metrics_, caller_);
 }
 

@@ -117,8 +117,9 @@ void Repository::Shutdown(int64_t drain_ms) {
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
   }
   for (const auto& model : ReadyModels()) {
-    model->StopScheduling();
     model->backend().Drain(std::max<int64_t>(0, (end_ns - NowNs()) / 1000000));
+    if (model->num_in_flight() > 0) model->backend().Abort();
+    model->StopScheduling();
   }
 }
 

@@ -166,8 +166,7 @@ class LlmBackend : public Backend {
 
   InstanceGroup::Kind preferred_kind() const override { return InstanceGroup::Kind::kModel; }
 
-  Status Complete(const std::string& version_dir, const ModelCaller& caller,
-                  ModelConfig& config) const override {
+  Status Complete(const CompletionContext& context, ModelConfig& config) const override {
     if (config.inputs.empty() && config.outputs.empty()) {
       config.inputs = LlmInputs();
       config.outputs = LlmOutputs();
