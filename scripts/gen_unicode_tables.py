@@ -1,16 +1,18 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Writes src/text/unicode_*_table.cc from Python's unicodedata (and, for scripts, the Alphabetic
-property and grapheme breaks, which unicodedata lacks, the `regex` package).
+"""Writes src/text/unicode_*_table.cc, in the Unicode version of Hugging Face's tokenizers: from the
+packages unicodedata2==16.0.0 and, for scripts, the Alphabetic property and grapheme breaks,
+regex==2024.11.6.
 
     scripts/gen_unicode_tables.py src/text
 """
 import contextlib
 import pathlib
 import sys
-import unicodedata
+import unicodedata as unicodedata1
 
 import regex
+import unicodedata2 as unicodedata
 
 MAX = 0x110000
 CATEGORIES = ["Cn", "Lu", "Ll", "Lt", "Lm", "Lo", "Mn", "Mc", "Me", "Nd", "Nl", "No", "Pc", "Pd", "Ps", "Pe",
@@ -160,6 +162,15 @@ def table_file(name):
         print("}  // namespace trireme::unicode")
 
 
+def lower_case(ch):
+    """Python's own mapping; for letters newer than it, the one small letter that matches in any case."""
+    if ch.lower() != ch or unicodedata.category(ch) != "Lu" or unicodedata1.category(ch) != "Cn":
+        return ch.lower()
+    same = regex.compile(regex.escape(ch), regex.IGNORECASE)
+    small = [chr(c) for c in range(MAX) if unicodedata.category(chr(c)) == "Ll" and same.fullmatch(chr(c))]
+    return small[0] if len(small) == 1 else ch
+
+
 def main():
     if len(sys.argv) != 2:
         return "usage: gen_unicode_tables.py FOLDER"
@@ -179,7 +190,7 @@ def main():
         if c in alphabetic or category in ("Mn", "Mc", "Me", "Nd", "Pc") or c in (0x200C, 0x200D):
             value |= 0x40
         if not is_surrogate(c):
-            if ccc or c in seconds or not unicodedata.is_normalized("NFC", ch):
+            if ccc or c in seconds or unicodedata.normalize("NFC", ch) != ch:
                 value |= 0x80
             if c not in HANGUL_SYLLABLES:
                 nfd, nfkd = full_decomposition(c, False), full_decomposition(c, True)
@@ -187,8 +198,8 @@ def main():
                     canonical[c] = nfd
                 if nfkd != nfd:
                     compat[c] = nfkd
-            if ch.lower() != ch:
-                lower[c] = [ord(x) for x in ch.lower()]
+            if lower_case(ch) != ch:
+                lower[c] = [ord(x) for x in lower_case(ch)]
         classes.append(value)
     with table_file("class"):
         emit_two_stage("kClass", classes, 7)

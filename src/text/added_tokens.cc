@@ -20,7 +20,7 @@ void AddedTokens::Add(AddedToken token) {
 
 Status AddedTokens::Finish(const Normalizer* normalizer) {
   for (size_t i = 0; i < tokens_.size(); ++i) {
-    const AddedToken& token = tokens_[i];
+    AddedToken& token = tokens_[i];
     by_id_[token.id] = i;
     if (!token.normalized) {
       raw_.Add(token.content, static_cast<int32_t>(i));
@@ -29,6 +29,7 @@ Status AddedTokens::Finish(const Normalizer* normalizer) {
     std::string storage;
     std::string_view content = token.content;
     if (normalizer != nullptr) TRIREME_RETURN_IF_ERROR(normalizer->Apply(content, storage, true));
+    token.in_text = content;
     normalized_.Add(content, static_cast<int32_t>(i));
   }
   raw_.Finish();

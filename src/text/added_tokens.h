@@ -24,6 +24,7 @@ struct AddedToken {
   bool rstrip = false;       // and behind it
   bool normalized = false;   // looked for in the normalized text
   bool special = false;      // left out by skip_special_tokens
+  std::string in_text;       // how it stands in the normalized text, if `normalized`; set by Finish
 };
 
 // A part of a text: a token, or (id < 0) text for the model.

@@ -81,6 +81,7 @@ class TableStream final : public DecodeStream {
     for (const Decoder::WholeStep& step : decoder.whole_steps()) steps_.emplace_back(step);
     whole_ = !steps_.empty();
     plain_ = !whole_ && !decoder.drops_repeats();
+    at_begin_ = decoder.leading_space() != Decoder::LeadingSpace::kKeep;
   }
 
   void Append(int32_t id, std::string& out) override {
@@ -101,6 +102,7 @@ class TableStream final : public DecodeStream {
       case Decoder::Kind::kWhole: Join(token.bytes, out); break;
       case Decoder::Kind::kByte:
         EmitWaiting(out);
+        at_begin_ = false;
         JoinByte(token.bytes[0], out);
         break;
       default:
@@ -112,7 +114,7 @@ class TableStream final : public DecodeStream {
         } else if (first && decoder_.first_differs()) {
           Emit(decoder_.At(id, {.first = true}), out);
         } else {
-          Emit(token.bytes, out);
+          Emit(at_begin_ ? WithoutLeadingSpace(id, token.bytes) : token.bytes, out);
         }
     }
   }
@@ -138,6 +140,14 @@ class TableStream final : public DecodeStream {
   }
 
  private:
+  std::string_view WithoutLeadingSpace(int32_t id, std::string_view text) {
+    const bool drops = !decoder_.IsSpecial(id) && text.starts_with(' ');
+    if (drops) text.remove_prefix(1);
+    at_begin_ =
+        text.empty() && !(drops && decoder_.leading_space() == Decoder::LeadingSpace::kOne);
+    return text;
+  }
+
   // Bytes of a byte-level token: any of them may complete or begin a code point.
   void Join(std::string_view bytes, std::string& out) {
     if (!pending_.empty()) {
@@ -225,6 +235,7 @@ class TableStream final : public DecodeStream {
   bool whole_ = false;
   bool plain_ = false;  // whole code points of byte-level tokens pass as they are
   bool first_ = true;
+  bool at_begin_ = false;  // a leading space may still be dropped
   bool in_byte_run_ = false;
   bool waiting_first_ = false;
   int32_t last_id_ = -1;

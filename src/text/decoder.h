@@ -60,6 +60,11 @@ class Decoder {
     std::function<bool(int32_t, std::string_view&)> bytes;
     std::function<bool(int32_t)> is_special;
   };
+  // The marks that a text's first tokens may begin with: of tokens before any text, the first to
+  // begin with a space loses it (kOne), or each does (kEach). Not for single bytes.
+  enum class LeadingSpace : uint8_t { kKeep, kOne, kEach };
+  void set_leading_space(LeadingSpace leading_space) { leading_space_ = leading_space; }
+  LeadingSpace leading_space() const { return leading_space_; }
   // Fills the table.
   void Compile(TokenSource source);
 
@@ -106,6 +111,7 @@ class Decoder {
   bool first_differs_ = false;
   bool last_differs_ = false;
   bool drops_repeats_ = false;
+  LeadingSpace leading_space_ = LeadingSpace::kKeep;
   std::string arena_;
   std::vector<Entry> entries_;
   TokenSource source_;

@@ -47,6 +47,7 @@ class Pipeline : public Tokenizer {
   Status EncodeText(std::string_view text, std::vector<int32_t>& ids) const;
   Status EncodeRaw(std::string_view text, bool at_start, std::vector<int32_t>& ids) const;
   Status EncodeNormalized(std::string_view text, bool at_start, std::vector<int32_t>& ids) const;
+  std::string Spelling(int32_t id) const;
 
   TokenizerParts parts_;
   std::vector<int32_t> end_ids_;
@@ -65,11 +66,7 @@ Status Pipeline::Init() {
   const TokenizerParts& parts = parts_;
   parts_.decoder->Compile(
       {.id_limit = id_limit_,
-       .literal =
-           [this](int32_t id) {
-             const auto surface = parts_.surfaces.find(id);
-             return surface == parts_.surfaces.end() ? IdToToken(id) : surface->second;
-           },
+       .literal = [this](int32_t id) { return Spelling(id); },
        .bytes =
            [&parts](int32_t id, std::string_view& bytes) {
              return parts.token_bytes && parts.added.Find(id) == nullptr &&
@@ -185,6 +182,15 @@ StatusOr<std::string> Pipeline::Decode(std::span<const int32_t> ids,
 std::optional<int32_t> Pipeline::TokenToId(std::string_view token) const {
   if (const AddedToken* added = parts_.added.Find(token)) return added->id;
   return parts_.model->TokenToId(token);
+}
+
+// A token that is found in normalized text took the word mark before it too, and gives it back.
+std::string Pipeline::Spelling(int32_t id) const {
+  const auto surface = parts_.surfaces.find(id);
+  if (surface != parts_.surfaces.end()) return surface->second;
+  const AddedToken* added = parts_.added.Find(id);
+  const bool in_text = added != nullptr && parts_.layout == Layout::kTokenizerJson;
+  return in_text && !added->in_text.empty() ? added->in_text : IdToToken(id);
 }
 
 std::string Pipeline::IdToToken(int32_t id) const {

@@ -357,10 +357,11 @@ StatusOr<TokenizerParts> ParseSentencePiece(std::string_view bytes, SentencePiec
   nlohmann::json steps = {{{"type", "Replace"}, {"pattern", {{"String", kMark}}}, {"content", " "}},
                           {{"type", "ByteFallback"}},
                           {{"type", "Fuse"}}};
-  const bool strips = (file.add_dummy_prefix || file.remove_extra_whitespaces) && !file.suffix_mark;
-  if (strips) steps.push_back({{"type", "Strip"}, {"content", " "}, {"start", 1}, {"stop", 0}});
   TRIREME_ASSIGN_OR_RETURN(parts.decoder,
                            Decoder::Make({{"type", "Sequence"}, {"decoders", steps}}));
+  if (!file.suffix_mark && (file.add_dummy_prefix || file.remove_extra_whitespaces))
+    parts.decoder->set_leading_space(file.remove_extra_whitespaces ? Decoder::LeadingSpace::kEach
+                                                                   : Decoder::LeadingSpace::kOne);
   return parts;
 }
 
