@@ -101,6 +101,53 @@ TEST(TokenizerTest, NormalizedTokensAreFoundInTheNormalizedText) {
   EXPECT_THAT(Encoded(*t, "a no NO"), ElementsAre(1, 0, 11));
 }
 
+// With the word mark that a normalizer puts before it a token takes the mark of the text too.
+TEST(TokenizerTest, NormalizedTokensGiveBackWhatTheyTook) {
+  Folder folder;
+  folder.Write(
+      "tokenizer.json",
+      json{{"model",
+            {{"type", "BPE"}, {"vocab", Words({"<x>", "\u2581", "a"})}, {"merges", json::array()}}},
+           {"normalizer",
+            {{"type", "Sequence"},
+             {"normalizers",
+              {{{"type", "Prepend"}, {"prepend", "\u2581"}},
+               {{"type", "Replace"}, {"pattern", {{"String", " "}}}, {"content", "\u2581"}}}}}},
+           {"decoder",
+            {{"type", "Sequence"},
+             {"decoders",
+              {{{"type", "Replace"}, {"pattern", {{"String", "\u2581"}}}, {"content", " "}},
+               {{"type", "Fuse"}}}}}},
+           {"added_tokens",
+            {{{"id", 0}, {"content", "<x>"}, {"normalized", true}, {"special", true}}}}});
+  const auto tokenizer = Made(folder);
+  EXPECT_THAT(Encoded(*tokenizer, "a <x> a"), ElementsAre(1, 2, 0, 1, 2));
+  EXPECT_EQ(tokenizer->Decode(Ids{1, 2, 0, 1, 2}, false).value(), " a <x> a");
+  EXPECT_EQ(tokenizer->Decode(Ids{1, 2, 0, 1, 2}, true).value(), " a a");
+}
+
+// Hugging Face's library replaces every byte of such a run; SentencePiece and Trireme keep the
+// characters in it, so that a stream need not wait for its end.
+TEST(TokenizerTest, CharactersInBrokenRunsOfBytesAreKept) {
+  Folder folder;
+  folder.Write("tokenizer.json",
+               json{{"model",
+                     {{"type", "BPE"},
+                      {"vocab", Words({"<0x54>", "<0xC3>", "<0xA9>", "a"})},
+                      {"merges", json::array()},
+                      {"byte_fallback", true}}},
+                    {"decoder",
+                     {{"type", "Sequence"},
+                      {"decoders", {{{"type", "ByteFallback"}}, {{"type", "Fuse"}}}}}}});
+  const auto tokenizer = Made(folder);
+  const std::string bad = "\xef\xbf\xbd";
+  EXPECT_EQ(tokenizer->Decode(Ids{0, 1, 2, 3}, false).value(),
+            "T\xc3\xa9"
+            "a");
+  EXPECT_EQ(tokenizer->Decode(Ids{0, 1, 3}, false).value(), "T" + bad + "a");
+  EXPECT_EQ(tokenizer->Decode(Ids{2, 0, 1, 2, 1}, false).value(), bad + "T\xc3\xa9" + bad);
+}
+
 TEST(TokenizerTest, WordPieceTakesTheLongestPieces) {
   json file = WordLevelFile();
   file["model"] = {{"type", "WordPiece"},

@@ -11,7 +11,7 @@
 #include <string>
 
 #include "tests/source_path.h"
-
+#include "text/utf8.h"
 #include "trireme/tokenizer.h"
 
 namespace trireme {
@@ -102,6 +102,29 @@ TEST_P(VectorsTest, StreamsAnyIdsAsDecoded) {
   }
 }
 
+// Characters of every block of 256 code points, in ever longer words.
+TEST_P(VectorsTest, StreamsTextsOfEveryScriptAsDecodedAtEverySplit) {
+  std::mt19937 random(23);
+  for (uint32_t block = 0; block < 0x110000; block += 0x100) {
+    if (block >= 0xd800 && block < 0xe000) continue;
+    std::string text;
+    for (int i = 1; i < 25; ++i) {
+      utf8::Append(block + random() % 0x100, text);
+      if (random() % 5 == 0) text += ' ';
+    }
+    const auto ids = tokenizer_->Encode(text, false);
+    ASSERT_TRUE(ids.ok()) << ids.status().ToString();
+    const std::string whole = tokenizer_->Decode(*ids, false).value();
+    Detokenizer stream(*tokenizer_, {.skip_special_tokens = false});
+    std::string sent;
+    for (const int32_t id : *ids) {
+      sent += stream.Append(id);
+      ASSERT_TRUE(whole.starts_with(sent)) << text;
+    }
+    EXPECT_EQ(sent + stream.Finish(), whole);
+  }
+}
+
 TEST_P(VectorsTest, NamesEveryToken) {
   for (int32_t id = 0; id < tokenizer_->vocab_size(); ++id) {
     const std::string token = tokenizer_->IdToToken(id);
@@ -119,6 +142,21 @@ TEST_P(VectorsTest, NamesEveryToken) {
 TEST_P(VectorsTest, RefusesTextThatIsNotUtf8) {
   const auto ids = tokenizer_->Encode("ab\xff", false);
   EXPECT_EQ(ids.status().code(), StatusCode::kInvalidArgument);
+}
+
+std::unique_ptr<Tokenizer> Recorded(const std::string& name) {
+  return Tokenizer::Load(SourcePath("tests/data/tokenizers/" + name)).value();
+}
+
+// Of the pieces before any text, the first that begins with a word mark loses it, or each where the
+// model removes extra white space; spaces spelled as bytes stay. Texts of sentencepiece 0.2.3.
+TEST(SentencePieceDecodeTest, LeadingMarks) {
+  const auto bpe = Recorded("bpe-spm");
+  EXPECT_EQ(bpe->Decode(std::vector<int32_t>{28705, 28705, 28708}, false).value(), " a");
+  EXPECT_EQ(bpe->Decode(std::vector<int32_t>{35, 264}, false).value(), "  a");
+  const auto unigram = Recorded("unigram-spm");
+  EXPECT_EQ(unigram->Decode(std::vector<int32_t>{4, 4, 4, 632}, false).value(), "both");
+  EXPECT_EQ(unigram->Decode(std::vector<int32_t>{4, 4, 0}, false).value(), " \xe2\x81\x87 ");
 }
 
 INSTANTIATE_TEST_SUITE_P(Recorded, VectorsTest, ::testing::ValuesIn(Cases()),

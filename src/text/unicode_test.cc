@@ -58,6 +58,14 @@ TEST(UnicodeTest, NfcOfTextsInPiecesOfEveryBlock) {
   }
 }
 
+// What Unicode 15 and 16 brought: a letter, marks that change places, a pair of cases.
+TEST(UnicodeTest, KnowsTheVersionOfTheReferenceLibraries) {
+  EXPECT_EQ(unicode::CategoryOf(0x137ce), unicode::kLo);
+  EXPECT_EQ(unicode::CategoryOf(0x11f0c), unicode::kLo);
+  EXPECT_EQ(Normalize("\u0898\u0899", Form::kNfc), "\u0899\u0898");
+  EXPECT_EQ(unicode::Lower("\ua7cb"), "\u0264");
+}
+
 TEST(UnicodeTest, LowersWithoutContext) {
   EXPECT_EQ(unicode::Lower("A\xc3\x89\xce\xa3"), "a\xc3\xa9\xcf\x83");
   EXPECT_EQ(unicode::Lower("\xc4\xb0"), "i\xcc\x87");
