@@ -143,8 +143,7 @@ class TableStream final : public DecodeStream {
   std::string_view WithoutLeadingSpace(int32_t id, std::string_view text) {
     const bool drops = !decoder_.IsSpecial(id) && text.starts_with(' ');
     if (drops) text.remove_prefix(1);
-    at_begin_ =
-        text.empty() && !(drops && decoder_.leading_space() == Decoder::LeadingSpace::kOne);
+    at_begin_ = text.empty() && !(drops && decoder_.leading_space() == Decoder::LeadingSpace::kOne);
     return text;
   }
 

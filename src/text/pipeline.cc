@@ -64,20 +64,20 @@ Status Pipeline::Init() {
     if (std::find(end_ids_.begin(), end_ids_.end(), id) == end_ids_.end()) end_ids_.push_back(id);
   std::sort(parts_.control_ids.begin(), parts_.control_ids.end());
   const TokenizerParts& parts = parts_;
-  parts_.decoder->Compile(
-      {.id_limit = id_limit_,
-       .literal = [this](int32_t id) { return Spelling(id); },
-       .bytes =
-           [&parts](int32_t id, std::string_view& bytes) {
-             return parts.token_bytes && parts.added.Find(id) == nullptr &&
-                    parts.token_bytes(id, bytes);
-           },
-       .is_special =
-           [&parts](int32_t id) {
-             const AddedToken* token = parts.added.Find(id);
-             return (token != nullptr && token->special) ||
-                    std::binary_search(parts.control_ids.begin(), parts.control_ids.end(), id);
-           }});
+  parts_.decoder->Compile({.id_limit = id_limit_,
+                           .literal = [this](int32_t id) { return Spelling(id); },
+                           .bytes =
+                               [&parts](int32_t id, std::string_view& bytes) {
+                                 return parts.token_bytes && parts.added.Find(id) == nullptr &&
+                                        parts.token_bytes(id, bytes);
+                               },
+                           .is_special =
+                               [&parts](int32_t id) {
+                                 const AddedToken* token = parts.added.Find(id);
+                                 return (token != nullptr && token->special) ||
+                                        std::binary_search(parts.control_ids.begin(),
+                                                           parts.control_ids.end(), id);
+                               }});
   if (parts_.pre_tokenizer == nullptr && parts_.model->CutsBeforeWordMark())
     parts_.pre_tokenizer = MakeWordMarkCutter();
   return OkStatus();
