@@ -184,6 +184,27 @@ class TritonPythonModel:
             sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 '''
 
+# Says when and where it ran, and with how many others.
+SLOW = '''
+import os
+import time
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+class TritonPythonModel:
+    def initialize(self, args):
+        self.args = args
+
+    def execute(self, requests):
+        begin = time.monotonic()
+        time.sleep(0.3)
+        end = time.monotonic()
+        text = repr((begin, end, len(requests), self.args["model_instance_name"],
+                     self.args["model_instance_kind"]))
+        return [pb_utils.InferenceResponse([
+            pb_utils.Tensor("OUT", np.array([[text]], dtype=object))]) for _ in requests]
+'''
+
 # Asks other models: HOW says in which way.
 BLS = '''
 import asyncio
@@ -290,6 +311,8 @@ TYPES = ("BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32"
 MODELS = {
     "add_sub_py": (ADD_SUB, add_sub_config()),
     "moods": (MOODS, 'backend: "python"\n' + TEXT),
+    "slow": (SLOW, 'backend: "python" max_batch_size: 8 instance_group [{ count: 2 kind: KIND_CPU }]\n'
+             'dynamic_batching { max_queue_delay_microseconds: 100000 }\n' + TEXT),
     "repeat": (REPEAT, REPEAT_CONFIG),
     "async_repeat": (ASYNC_REPEAT, REPEAT_CONFIG),
     "bls": (BLS, 'backend: "python" instance_group { count: 2 }\n'
@@ -421,6 +444,24 @@ def test_what_a_request_carries(client):
     assert eval(told[0]) == ("abc", 9, 1, 7, ["OUT"]) and told[1] == "\u00e9".encode()
     told = mood(client, "parameters", parameters={"a": 1, "b": "x", "c": True})
     assert json.loads(told.as_numpy("OUT")[0]) == {"a": 1, "b": "x", "c": True}
+
+
+def test_batches_and_instances(served, client):
+    made = httpclient.InferInput("IN", [1, 1], "BYTES")
+    made.set_data_from_numpy(np.array([[b"x"]], dtype=object))
+    waiting = [client.async_infer("slow", [made]) for _ in range(8)]
+    runs = set(eval(w.get_result().as_numpy("OUT")[0, 0]) for w in waiting)
+    assert sum(run[2] for run in runs) == 8 and max(run[2] for run in runs) > 1
+    waiting = []
+    for _ in range(2):  # further apart than a batch waits, closer than one runs
+        waiting.append(client.async_infer("slow", [made]))
+        time.sleep(0.15)
+    first, second = sorted(eval(w.get_result().as_numpy("OUT")[0, 0]) for w in waiting)
+    assert second[0] < first[1], "two instances at once"
+    assert {first[3], second[3]} == {"slow_0_0", "slow_0_1"} and first[4] == "CPU"
+    stats = client.get_inference_statistics("slow")["model_stats"][0]
+    assert stats["inference_count"] == 10 and stats["execution_count"] < 10
+    assert any(entry["batch_size"] > 1 for entry in stats["batch_stats"])
 
 
 @pytest.mark.parametrize("how, message", [

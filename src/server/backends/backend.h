@@ -101,6 +101,8 @@ class Backend {
  public:
   virtual ~Backend() = default;
   virtual InstanceGroup::Kind preferred_kind() const { return InstanceGroup::Kind::kCpu; }
+  // Whether an instance may be told to use a GPU.
+  virtual bool places_on_gpus() const { return false; }
   // Fills what the configuration leaves open and the backend can know.
   virtual Status Complete(const CompletionContext& context, ModelConfig& config) const {
     return OkStatus();

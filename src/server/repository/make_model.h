@@ -17,6 +17,11 @@ struct ModelSource {
   bool auto_complete = true;
 };
 
+// Settles kind and GPUs of a group: KIND_GPU means every GPU unless some are named, and the CPU, with a
+// warning, where there is none (num_gpus 0) or the backend uses none (-1). INVALID_ARGUMENT for a GPU
+// that is not there.
+Status PlaceGroup(int num_gpus, const std::string& model, InstanceGroup& group);
+
 // Completes and checks the configuration, then lets the backend load.
 StatusOr<std::shared_ptr<Model>> MakeModel(ModelConfig config, const ModelSource& source,
                                            const Backend& backend, MetricsRegistry& metrics,

@@ -72,6 +72,8 @@ Json Places(const ModelConfig& config, const std::string& model_dir,
 
 class PythonBackend : public Backend {
  public:
+  bool places_on_gpus() const override { return true; }
+
   Status Complete(const CompletionContext& context, ModelConfig& config) const override {
     if (!context.auto_complete) return OkStatus();
     TRIREME_RETURN_IF_ERROR(StoreCompletion(config));
