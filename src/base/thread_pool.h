@@ -3,11 +3,16 @@
 //
 // Workers spin for a few microseconds between loops (a decode step is hundreds of short loops) and
 // sleep when nothing comes. The caller is worker 0, so a pool of N uses N processors, not N + 1.
+//
+// What one loop costs is the cache lines that travel between processors: a loop is announced in one
+// line, every worker counts down its own share in a line of its own, and reports once at its end.
 #pragma once
 
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <thread>
 #include <type_traits>
 #include <vector>
@@ -30,42 +35,103 @@ class ThreadPool {
   void PinCaller();
 
   // Calls fn(task, worker) once for each task in [0, num_tasks), worker in [0, num_threads), and
-  // returns when all calls have. Tasks are handed out one by one in rising order. `fn` must not
-  // call ParallelFor of the same pool.
+  // returns when all calls have. A worker runs its share of consecutive tasks in rising order, then
+  // what others have not begun of theirs. `fn` must not call ParallelFor of the same pool.
   template <typename Fn>
   void ParallelFor(int64_t num_tasks, Fn&& fn) {
+    ParallelFor(num_tasks, [](int) {}, std::forward<Fn>(fn));
+  }
+
+  // ... and prepare(worker) before the first task of each worker that runs any.
+  template <typename Prepare, typename Fn>
+  void ParallelFor(int64_t num_tasks, Prepare&& prepare, Fn&& fn) {
     if (num_tasks <= 0) return;
     if (threads_.empty() || num_tasks == 1) {
+      prepare(0);
       for (int64_t task = 0; task < num_tasks; ++task) fn(task, 0);
       return;
     }
-    using Callable = std::remove_reference_t<Fn>;
+    const auto both = [&prepare, &fn](int64_t task, int worker) {
+      if (task == kPrepare) {
+        prepare(worker);
+      } else {
+        fn(task, worker);
+      }
+    };
     Run(
         num_tasks,
-        [](void* callable, int64_t task, int worker) {
-          (*static_cast<Callable*>(callable))(task, worker);
+        [](const void* callable, int64_t task, int worker) {
+          (*static_cast<decltype(&both)>(callable))(task, worker);
         },
-        const_cast<void*>(static_cast<const void*>(&fn)));
+        &both);
   }
 
+  // What a later loop of `num_tasks` tasks reads, `task_bytes` each. Workers that wait for others,
+  // or for that loop, ask for the first of it meanwhile. Stands until the next call.
+  struct Upcoming {
+    const std::byte* data = nullptr;
+    int64_t num_tasks = 0;
+    int64_t task_bytes = 0;
+  };
+  void Announce(const Upcoming& upcoming) { upcoming_ = upcoming; }
+
  private:
-  using TaskFn = void (*)(void* callable, int64_t task, int worker);
+  using TaskFn = void (*)(const void* callable, int64_t task, int worker);
+  static constexpr int64_t kPrepare = -1;
 
-  void Run(int64_t num_tasks, TaskFn fn, void* callable);
+  // A loop as a worker sees it.
+  struct Job {
+    uint32_t epoch = 0;
+    TaskFn fn = nullptr;
+    const void* callable = nullptr;
+    int64_t num_tasks = 0;
+    Upcoming upcoming;
+  };
+
+  // The same, announced: fields may be read while `epoch` is even, and are those of one loop when
+  // it has not changed meanwhile.
+  struct alignas(64) Announced {
+    std::atomic<uint32_t> epoch{0};
+    std::atomic<TaskFn> fn{nullptr};
+    std::atomic<const void*> callable{nullptr};
+    std::atomic<int64_t> num_tasks{0};
+    std::atomic<const std::byte*> upcoming_data{nullptr};
+    std::atomic<int64_t> upcoming_tasks{0};
+    std::atomic<int64_t> upcoming_task_bytes{0};
+  };
+
+  // Both epoch << 32 | a number; those of an older epoch say that the share is untouched, or that
+  // the worker has not ended.
+  struct Share {
+    alignas(64) std::atomic<uint64_t> next{0};   // task of the share that is free
+    alignas(64) std::atomic<uint64_t> ended{0};  // tasks that the share's owner ran, its own or not
+  };
+
+  // The announced memory that one worker has not asked for yet.
+  struct IdleReads {
+    const std::byte* source = nullptr;
+    const std::byte* at = nullptr;
+    const std::byte* end = nullptr;
+  };
+
+  void Run(int64_t num_tasks, TaskFn fn, const void* callable);
+  void Publish(const Job& job);
+  std::optional<Job> Snapshot(uint32_t epoch) const;
   void WorkerLoop(int worker);
-  void DrainTasks(uint32_t epoch, int worker);
+  int64_t Drain(const Job& job, int worker);
+  int64_t Claim(const Job& job, int owner);
+  int64_t FirstTask(int64_t num_tasks, int worker) const;
+  void CloseShares(uint32_t epoch);
+  void AwaitWorkers(const Job& job, int64_t own_tasks);
+  void Retarget(const Upcoming& upcoming, int worker, IdleReads& reads) const;
+  static bool ReadAhead(IdleReads& reads);
 
-  // The loop in flight. A loop ends when its tasks have, not when every worker has looked at it: a
-  // worker that gets no processor for a while delays nobody. A late worker finds another epoch in
-  // the ticket and takes nothing.
-  std::atomic<TaskFn> fn_{nullptr};
-  std::atomic<void*> callable_{nullptr};
-  std::atomic<int64_t> num_tasks_{0};
-  alignas(64) std::atomic<uint64_t> ticket_{0};  // epoch << 32 | next task
-  alignas(64) std::atomic<int64_t> done_{0};     // tasks that have ended
-  alignas(64) std::atomic<uint32_t> epoch_{0};
+  Announced announced_;
+  std::unique_ptr<Share[]> shares_;
   alignas(64) std::atomic<int> sleepers_{0};
   std::atomic<bool> stop_{false};
+  Upcoming upcoming_;
+  IdleReads caller_reads_;
   std::vector<std::thread> threads_;
 };
 

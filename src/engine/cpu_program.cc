@@ -327,6 +327,7 @@ class LaunchBinder {
     params.y = buffer(launch.outputs[0]);
     params.y_stride = width(launch.outputs[0]);
     params.workspace = program_.workspace_.data();
+    TRIREME_ASSIGN_OR_RETURN(params.next, NextLinearReads(launch));
     TRIREME_ASSIGN_OR_RETURN(KernelFn<kernels::LinearParams> kernel, PickLinear(launch));
     if (IsFloat8(launch)) return WithFloat8Input(launch, params, std::move(kernel));
     LaunchFn run = OverRows(launch, params, &kernels::LinearParams::num_tokens, std::move(kernel));
@@ -373,6 +374,18 @@ class LaunchBinder {
     if (weight.num_bytes == bytes) return OkStatus();
     return InvalidArgument("weight '{}' has {} bytes, layout '{}' takes {}", weight.name,
                            weight.num_bytes, weight.layout, bytes);
+  }
+
+  // Of the linear layer that follows `launch`, in this step or as the first of the next one.
+  StatusOr<ThreadPool::Upcoming> NextLinearReads(const plan::Launch& launch) const {
+    const auto first = plan_.launches.begin();
+    const auto after = first + (&launch - plan_.launches.data()) + 1;
+    const auto is_linear = [](const plan::Launch& l) { return l.kind == OpKind::kLinear; };
+    auto next = std::find_if(after, plan_.launches.end(), is_linear);
+    if (next == plan_.launches.end()) next = std::find_if(first, after, is_linear);
+    const int weight = next->weights[0];
+    return kernels::LinearReads(ProblemOf(*next), plan_.weights[weight].layout,
+                                weights_.weight(weight));
   }
 
   // By rising row count.

@@ -19,8 +19,9 @@ constexpr int64_t kRowChunk = 20 * kRowUnit;
 // Bytes of W that one pass over the rows of a chunk takes from the L2. Prefill is 2-4 % slower with
 // 16 KB and as fast with 32 KB: the tiles are bound by arithmetic.
 constexpr int64_t kRangeBytes = 64 * 1024;
-// Below this many values of x, handing rows to other threads costs more than it gains.
-constexpr int64_t kSerialConvert = 32 * 1024;
+// Up to this many values of x every thread converts all of them for itself: cheaper than to wait for
+// another to do it and to fetch them from its cache.
+constexpr int64_t kConvertedByEach = 8 * 1024;
 
 int64_t RoundUp(int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; }
 
@@ -43,74 +44,87 @@ const LinearVariant* FindVariant(const LinearProblem& problem, const LinearTacti
   return nullptr;
 }
 
-// Where the converted x and the accumulators lie in the workspace.
-struct WorkspacePlan {
+bool IsConvertedByEach(const LinearProblem& problem, int64_t num_tokens) {
+  return num_tokens == 1 || num_tokens * problem.in_features <= kConvertedByEach;
+}
+
+// x as one or each thread converts it: values, then scales and offsets of the integer forms.
+struct ActivationPlan {
   int64_t row_bytes = 0;
   int64_t groups = 0;
   int64_t scales_offset = 0;
   int64_t offsets_offset = 0;
-  int64_t accumulators_offset = 0;
-  int64_t accumulator_bytes = 0;  // of one thread
-  int64_t total_bytes = 0;
+  int64_t bytes = 0;
 };
 
-WorkspacePlan PlanWorkspace(const LinearProblem& problem, const LinearVariant& variant,
-                            int64_t num_tokens, int num_threads) {
-  WorkspacePlan plan;
+ActivationPlan PlanActivation(const LinearProblem& problem, const LinearVariant& variant,
+                              int64_t num_tokens) {
+  ActivationPlan plan;
+  if (variant.activation == ActivationFormat::kFloat32) return plan;
   const int64_t padded = RoundUp(problem.in_features, kActivationGroup);
-  int64_t bytes = 0;
-  if (variant.activation != ActivationFormat::kFloat32) {
-    const int64_t value_bytes = variant.activation == ActivationFormat::kInt8 ? 1 : 2;
-    // An odd number of cache lines, so that rows of a tile do not share one set of the L1.
-    plan.row_bytes = RoundUp(padded * value_bytes, kAlignment);
-    if (plan.row_bytes / kAlignment % 2 == 0) plan.row_bytes += kAlignment;
-    bytes = num_tokens * plan.row_bytes;
-  }
-  if (variant.activation == ActivationFormat::kInt8 ||
-      variant.activation == ActivationFormat::kInt16) {
-    plan.groups = padded / kActivationGroup;
-    plan.scales_offset = bytes;
-    plan.offsets_offset = plan.scales_offset + RoundUp(num_tokens * plan.groups * 4, kAlignment);
-    bytes = plan.offsets_offset + RoundUp(num_tokens * plan.groups * 4, kAlignment);
-  }
-  plan.accumulators_offset = bytes;
-  plan.accumulator_bytes = std::min(num_tokens, kRowChunk) * variant.block_n * 4;
-  plan.total_bytes = bytes + plan.accumulator_bytes * num_threads;
+  const int64_t value_bytes = variant.activation == ActivationFormat::kInt8 ? 1 : 2;
+  // An odd number of cache lines, so that rows of a tile do not share one set of the L1.
+  plan.row_bytes = RoundUp(padded * value_bytes, kAlignment);
+  if (plan.row_bytes / kAlignment % 2 == 0) plan.row_bytes += kAlignment;
+  plan.bytes = num_tokens * plan.row_bytes;
+  if (variant.activation == ActivationFormat::kBFloat16) return plan;
+  plan.groups = padded / kActivationGroup;
+  plan.scales_offset = plan.bytes;
+  plan.offsets_offset = plan.scales_offset + RoundUp(num_tokens * plan.groups * 4, kAlignment);
+  plan.bytes = plan.offsets_offset + RoundUp(num_tokens * plan.groups * 4, kAlignment);
   return plan;
 }
 
-// x in the form the micro-kernel reads, converted into the workspace where it is not in place.
-LinearActivation ConvertActivation(const LinearProblem& problem, const LinearVariant& variant,
-                                   const WorkspacePlan& plan, const LinearParams& params,
-                                   ThreadPool& pool) {
-  LinearActivation x;
-  if (variant.activation == ActivationFormat::kFloat32) {
-    x.values = reinterpret_cast<const std::byte*>(params.x);
-    x.row_bytes = params.x_stride * static_cast<int64_t>(sizeof(float));
-    return x;
-  }
-  float* scales = reinterpret_cast<float*>(params.workspace + plan.scales_offset);
-  int32_t* offsets = reinterpret_cast<int32_t*>(params.workspace + plan.offsets_offset);
-  const int32_t zero_point = variant.layout == WeightLayout::kInt4Quads ? 8 : 128;
-  const auto convert_row = [&](int64_t row) {
-    variant.convert({.x = params.x + row * params.x_stride,
-                     .in_features = problem.in_features,
-                     .values = params.workspace + row * plan.row_bytes,
-                     .scales = scales + row * plan.groups,
-                     .offsets = offsets + row * plan.groups,
-                     .zero_point = zero_point});
-  };
-  if (params.num_tokens * problem.in_features < kSerialConvert) {
-    for (int64_t row = 0; row < params.num_tokens; ++row) convert_row(row);
-  } else {
-    pool.ParallelFor(params.num_tokens, [&](int64_t row, int) { convert_row(row); });
-  }
-  return {.values = params.workspace,
-          .row_bytes = plan.row_bytes,
-          .scales = scales,
-          .offsets = offsets,
-          .groups = plan.groups};
+// The workspace: accumulators of each thread, then x, converted once or by each.
+int64_t AccumulatorBytes(const LinearVariant& variant, int64_t num_tokens) {
+  return std::min(num_tokens, kRowChunk) * variant.block_n * 4;
 }
+
+// Converts rows of x where the micro-kernel does not read it in place.
+class ActivationConverter {
+ public:
+  ActivationConverter(const LinearProblem& problem, const LinearVariant& variant,
+                      const LinearParams& params, int num_threads)
+      : problem_(problem),
+        variant_(variant),
+        params_(params),
+        plan_(PlanActivation(problem, variant, params.num_tokens)),
+        storage_(params.workspace + AccumulatorBytes(variant, params.num_tokens) * num_threads) {}
+
+  bool IsNeeded() const { return variant_.convert != nullptr; }
+
+  // x for the micro-kernel, from the `copy`-th place of the workspace.
+  LinearActivation View(int copy) const {
+    if (!IsNeeded()) {
+      return {.values = reinterpret_cast<const std::byte*>(params_.x),
+              .row_bytes = params_.x_stride * static_cast<int64_t>(sizeof(float))};
+    }
+    const std::byte* at = storage_ + copy * plan_.bytes;
+    return {.values = at,
+            .row_bytes = plan_.row_bytes,
+            .scales = reinterpret_cast<const float*>(at + plan_.scales_offset),
+            .offsets = reinterpret_cast<const int32_t*>(at + plan_.offsets_offset),
+            .groups = plan_.groups};
+  }
+
+  void Convert(int64_t row, int copy) const {
+    std::byte* at = storage_ + copy * plan_.bytes;
+    variant_.convert(
+        {.x = params_.x + row * params_.x_stride,
+         .in_features = problem_.in_features,
+         .values = at + row * plan_.row_bytes,
+         .scales = reinterpret_cast<float*>(at + plan_.scales_offset) + row * plan_.groups,
+         .offsets = reinterpret_cast<int32_t*>(at + plan_.offsets_offset) + row * plan_.groups,
+         .zero_point = variant_.layout == WeightLayout::kInt4Quads ? 8 : 128});
+  }
+
+ private:
+  const LinearProblem& problem_;
+  const LinearVariant& variant_;
+  const LinearParams& params_;
+  ActivationPlan plan_;
+  std::byte* storage_;
+};
 
 // One call of a linear layer: what every block of outputs needs.
 struct LinearRun {
@@ -118,7 +132,6 @@ struct LinearRun {
   const LinearVariant& variant;
   const LinearParams& params;
   LinearPacking packing;
-  LinearActivation x;
 
   // `in` of one pass over a chunk of rows; all of it when one tile holds the rows.
   int64_t RangeLength(int64_t rows) const {
@@ -129,7 +142,7 @@ struct LinearRun {
     return std::max<int64_t>(1, kRangeBytes / per_input / unit) * unit;
   }
 
-  LinearActivation RowsFrom(int64_t row) const {
+  static LinearActivation RowsFrom(const LinearActivation& x, int64_t row) {
     LinearActivation at = x;
     at.values += row * x.row_bytes;
     if (x.scales != nullptr) {
@@ -140,7 +153,8 @@ struct LinearRun {
   }
 
   // Rows [row, row + rows), rows <= kRowChunk, of one block of outputs.
-  void RunBlock(int64_t block, int64_t row, int64_t rows, float* accumulators) const {
+  void RunBlock(const LinearActivation& x, int64_t block, int64_t row, int64_t rows,
+                float* accumulators) const {
     const std::byte* weights = params.packed + block * packing.block_bytes;
     std::memset(accumulators, 0, static_cast<size_t>(rows * packing.block_n) * sizeof(float));
     const int64_t in = packing.num_groups > 0 ? packing.padded_in : problem.in_features;
@@ -149,7 +163,7 @@ struct LinearRun {
       for (int64_t at = 0; at < rows; at += variant.max_rows) {
         const int64_t tile_rows = std::min<int64_t>(variant.max_rows, rows - at);
         variant.micro[tile_rows - 1]({.block = weights,
-                                      .x = RowsFrom(row + at),
+                                      .x = RowsFrom(x, row + at),
                                       .in_features = problem.in_features,
                                       .k_begin = k,
                                       .k_end = std::min(k + range, in),
@@ -192,19 +206,15 @@ struct LinearRun {
 // How the blocks of W and the rows of x are dealt out. It changes no bits: every output is one
 // thread's, whichever.
 struct Schedule {
-  int64_t blocks_per_task = 1;
-  int64_t block_tasks = 0;
   int64_t rows_per_chunk = 0;  // whose accumulators are held at a time
   int64_t rows_per_task = 0;
   int64_t row_tasks = 1;
 };
 
-// Few rows: W is streamed from memory, in contiguous pieces of several blocks. Many rows: a block is
-// used from the caches for all of them, unless there are too few blocks to keep the threads busy.
+// Few rows: W is streamed from memory, a run of consecutive blocks by each thread. Many rows: a block
+// is used from the caches for all of them, unless there are too few blocks to keep the threads busy.
 Schedule Plan(int64_t blocks, int64_t rows, int num_threads) {
   Schedule schedule;
-  schedule.blocks_per_task = std::max<int64_t>(1, blocks / (int64_t{8} * num_threads));
-  schedule.block_tasks = (blocks + schedule.blocks_per_task - 1) / schedule.blocks_per_task;
   const int64_t chunks = (rows + kRowChunk - 1) / kRowChunk;
   schedule.rows_per_chunk = std::min(kRowChunk, RoundUp((rows + chunks - 1) / chunks, kRowUnit));
   const bool too_few = num_threads > 1 && blocks < int64_t{4} * num_threads;
@@ -218,28 +228,33 @@ void RunLinear(const LinearProblem& problem, const LinearVariant& variant,
   if (params.num_tokens <= 0) return;
   variant.log->Count();
   ThreadPool& pool = *context.pool;
-  const WorkspacePlan plan = PlanWorkspace(problem, variant, params.num_tokens, pool.num_threads());
+  pool.Announce(params.next);
+  const ActivationConverter converter(problem, variant, params, pool.num_threads());
+  const bool by_each = converter.IsNeeded() && IsConvertedByEach(problem, params.num_tokens);
+  if (converter.IsNeeded() && !by_each) {
+    pool.ParallelFor(params.num_tokens, [&](int64_t row, int) { converter.Convert(row, 0); });
+  }
   const LinearRun run{.problem = problem,
                       .variant = variant,
                       .params = params,
-                      .packing = PackingOf(problem, variant.layout, variant.block_n),
-                      .x = ConvertActivation(problem, variant, plan, params, pool)};
+                      .packing = PackingOf(problem, variant.layout, variant.block_n)};
   const Schedule schedule = Plan(run.packing.num_blocks, params.num_tokens, pool.num_threads());
-  pool.ParallelFor(schedule.block_tasks * schedule.row_tasks, [&](int64_t task, int worker) {
-    float* accumulators = reinterpret_cast<float*>(params.workspace + plan.accumulators_offset +
-                                                   worker * plan.accumulator_bytes);
-    const int64_t first_block = task / schedule.row_tasks * schedule.blocks_per_task;
+  const auto prepare = [&](int worker) {
+    for (int64_t row = 0; by_each && row < params.num_tokens; ++row) converter.Convert(row, worker);
+  };
+  const auto run_task = [&](int64_t task, int worker) {
+    const LinearActivation x = converter.View(by_each ? worker : 0);
+    float* accumulators = reinterpret_cast<float*>(
+        params.workspace + AccumulatorBytes(variant, params.num_tokens) * worker);
+    const int64_t block = task / schedule.row_tasks;
     const int64_t first_row = task % schedule.row_tasks * schedule.rows_per_task;
-    const int64_t end_block =
-        std::min(run.packing.num_blocks, first_block + schedule.blocks_per_task);
     const int64_t end_row = std::min(params.num_tokens, first_row + schedule.rows_per_task);
-    for (int64_t block = first_block; block < end_block; ++block) {
-      for (int64_t row = first_row; row < end_row; row += schedule.rows_per_chunk) {
-        const int64_t rows = std::min(schedule.rows_per_chunk, end_row - row);
-        run.RunBlock(block, row, rows, accumulators);
-      }
+    for (int64_t row = first_row; row < end_row; row += schedule.rows_per_chunk) {
+      const int64_t rows = std::min(schedule.rows_per_chunk, end_row - row);
+      run.RunBlock(x, block, row, rows, accumulators);
     }
-  });
+  };
+  pool.ParallelFor(run.packing.num_blocks * schedule.row_tasks, prepare, run_task);
 }
 
 bool CanRun(const LinearVariant& variant, const CpuFeatures& features) {
@@ -288,7 +303,17 @@ int64_t LinearWorkspaceBytes(const LinearProblem& problem, const LinearTactic& t
                              int64_t max_tokens, int num_threads) {
   const LinearVariant* variant = FindVariant(problem, tactic);
   if (variant == nullptr) return 0;
-  return PlanWorkspace(problem, *variant, max_tokens, num_threads).total_bytes;
+  const int64_t by_each = std::min(
+      max_tokens, std::max<int64_t>(1, kConvertedByEach / problem.in_features));
+  return AccumulatorBytes(*variant, max_tokens) * num_threads +
+         std::max(PlanActivation(problem, *variant, max_tokens).bytes,
+                  PlanActivation(problem, *variant, by_each).bytes * num_threads);
+}
+
+StatusOr<ThreadPool::Upcoming> LinearReads(const LinearProblem& problem, const std::string& layout,
+                                           const std::byte* packed) {
+  TRIREME_ASSIGN_OR_RETURN(const LinearPacking packing, FindPacking(problem, layout));
+  return ThreadPool::Upcoming{packed, packing.num_blocks, packing.block_bytes};
 }
 
 StatusOr<LinearKernel> LinearKernel::Create(const LinearProblem& problem,

@@ -93,7 +93,13 @@ struct LinearParams {
   int64_t y_stride = 0;
   int64_t num_tokens = 0;
   std::byte* workspace = nullptr;  // LinearWorkspaceBytes, 64-byte aligned
+  // W of the layer that runs next: threads that wait ask memory for the first of it meanwhile.
+  ThreadPool::Upcoming next;
 };
+
+// What LinearParams::next says of this layer.
+StatusOr<ThreadPool::Upcoming> LinearReads(const LinearProblem& problem, const std::string& layout,
+                                           const std::byte* packed);
 
 int64_t LinearWorkspaceBytes(const LinearProblem& problem, const LinearTactic& tactic,
                              int64_t max_tokens, int num_threads);
