@@ -32,7 +32,12 @@ class AttentionTileRun {
   using F = typename V::F;
 
   AttentionTileRun(const PagedAttentionParams& params, const AttentionTile& tile)
-      : p_(params), tile_(tile), head_dim_(params.kv.layout.head_dim) {
+      : p_(params),
+        tile_(tile),
+        head_dim_(params.kv.layout.head_dim),
+        block_bytes_(params.kv.layout.block_bytes()),
+        keys_offset_(params.kv.layout.Offset(0, params.layer, false, tile.kv_head)),
+        values_offset_(params.kv.layout.Offset(0, params.layer, true, tile.kv_head)) {
     const int group = p_.num_heads / p_.kv.layout.num_kv_heads;
     const int32_t first_token = p_.step.cu_query_lens[tile.seq];
     for (int r = 0; r < tile.num_rows; ++r) {
@@ -66,7 +71,20 @@ class AttentionTileRun {
     const int64_t span_end = span_begin + kAttentionSpan;
     int64_t key = begin_[0] > span_begin ? begin_[0] / kKeyTile * kKeyTile : span_begin;
     const int64_t last = end_[tile_.num_rows - 1] < span_end ? end_[tile_.num_rows - 1] : span_end;
-    for (; key < last; key += kKeyTile) RunKeys(key, record);
+    if (key >= last) return;
+    const bool ask_ahead = tile_.num_rows <= kPrefetchRows;
+    KeyTile next = FindTile(key);
+    if (ask_ahead) ahead_.AskForAll(next, head_dim_);
+    for (; key < last; key += kKeyTile) {
+      const KeyTile tile = next;
+      keys_ = tile.keys;
+      values_ = tile.values;
+      if (key + kKeyTile < last) {
+        next = FindTile(key + kKeyTile);
+        if (ask_ahead) ahead_.Start(next, head_dim_);
+      }
+      RunKeys(key, record);
+    }
   }
 
   void JoinRecords(const float* records, int64_t record_floats) {
@@ -96,41 +114,63 @@ class AttentionTileRun {
     return end < kKeyTile ? static_cast<int>(end) : kKeyTile;
   }
 
-  void FindGroups(int64_t key) {
+  // The groups of the key tile at `key` that some row sees.
+  struct KeyTile {
+    int first = 0;
+    int end = 0;
+    const T* keys[kGroupsPerTile];
+    const T* values[kGroupsPerTile];
+  };
+
+  KeyTile FindTile(int64_t key) const {
     const KvLayout& layout = p_.kv.layout;
-    const int first = RowBegin(0, key) / kKeyGroup;
-    const int last = (RowEnd(tile_.num_rows - 1, key) + kKeyGroup - 1) / kKeyGroup;
-    for (int g = first; g < last; ++g) {
+    KeyTile tile;
+    tile.first = RowBegin(0, key) / kKeyGroup;
+    tile.end = (RowEnd(tile_.num_rows - 1, key) + kKeyGroup - 1) / kKeyGroup;
+    for (int g = tile.first; g < tile.end; ++g) {
       const CacheSlot slot = SlotOf(p_.step, layout, tile_.seq, key + g * kKeyGroup);
-      const auto at = [&](bool value) {
-        return reinterpret_cast<const T*>(
-                   p_.kv.pool + layout.Offset(slot.block, p_.layer, value, tile_.kv_head)) +
-               int64_t{slot.token} * head_dim_;  // as far into keys as into values
-      };
-      keys_[g] = at(false);
-      values_[g] = at(true);
+      const int64_t in_block = int64_t{slot.token} * head_dim_;  // of keys as of values
+      const std::byte* block = p_.kv.pool + slot.block * block_bytes_;
+      tile.keys[g] = reinterpret_cast<const T*>(block + keys_offset_) + in_block;
+      tile.values[g] = reinterpret_cast<const T*>(block + values_offset_) + in_block;
     }
+    return tile;
   }
 
   // Few rows wait for memory more than they compute: the next key tile is on its way to the second
-  // level cache while this one is worked on.
-  void PrefetchKeys(int64_t key) {
-    FindGroups(key);
-    const int first = RowBegin(0, key) / kKeyGroup;
-    const int last = (RowEnd(tile_.num_rows - 1, key) + kKeyGroup - 1) / kKeyGroup;
-    const int64_t bytes = int64_t{kKeyGroup} * head_dim_ * static_cast<int64_t>(sizeof(T));
-    for (int g = first; g < last; ++g) {
-      for (int64_t i = 0; i < bytes; i += 64) {
-        __builtin_prefetch(reinterpret_cast<const char*>(keys_[g]) + i, 0, 2);
-        __builtin_prefetch(reinterpret_cast<const char*>(values_[g]) + i, 0, 2);
-      }
+  // level cache while this one is worked on, asked for a little at a time, since a burst of requests
+  // holds up the loads behind it.
+  class TileAhead {
+   public:
+    void Start(const KeyTile& tile, int head_dim) {
+      tile_ = tile;
+      lines_ = int64_t{head_dim} * kKeyGroup * static_cast<int64_t>(sizeof(T)) / kLine;
+      group_ = tile.first;
+      line_ = 0;
     }
-  }
+    void AskForAll(const KeyTile& tile, int head_dim) {
+      Start(tile, head_dim);
+      while (group_ < tile_.end) Ask();
+    }
+    // For a line of keys and one of values.
+    TRIREME_ALWAYS_INLINE void Ask() {
+      if (group_ >= tile_.end) return;
+      __builtin_prefetch(reinterpret_cast<const char*>(tile_.keys[group_]) + line_ * kLine, 0, 2);
+      __builtin_prefetch(reinterpret_cast<const char*>(tile_.values[group_]) + line_ * kLine, 0, 2);
+      if (++line_ < lines_) return;
+      line_ = 0;
+      ++group_;
+    }
+
+   private:
+    static constexpr int64_t kLine = 64;
+    KeyTile tile_;
+    int64_t lines_ = 0;
+    int64_t line_ = 0;
+    int group_ = 0;
+  };
 
   void RunKeys(int64_t key, AttentionRecord& record) {
-    const int64_t next = key + kKeyTile;
-    if (tile_.num_rows <= kPrefetchRows && next < end_[tile_.num_rows - 1]) PrefetchKeys(next);
-    FindGroups(key);
     const int blocks = (tile_.num_rows + kBlockRows - 1) / kBlockRows;
     for (int b = 0; b < blocks; ++b) {
       const int begin = tile_.num_rows * b / blocks;
@@ -200,6 +240,7 @@ class AttentionTileRun {
     const float* const* q = q_ + row;
     const T* const* keys = keys_ + group;
     for (int d = 0; d < head_dim_; ++d) {
+      ahead_.Ask();
       F k[kVectors];
 #pragma GCC unroll 8
       for (int j = 0; j < kVectors; ++j) {
@@ -295,6 +336,7 @@ class AttentionTileRun {
       const int group_end = (group + 1) * kKeyGroup < end ? (group + 1) * kKeyGroup : end;
       const T* value = values_[group] + int64_t{key % kKeyGroup} * head_dim_ + d;
       for (; key < group_end; ++key, value += head_dim_) {
+        ahead_.Ask();
         F v[kVectors];
 #pragma GCC unroll 8
         for (int j = 0; j < kVectors; ++j) v[j] = V::Load(value + j * V::kWidth);
@@ -344,13 +386,17 @@ class AttentionTileRun {
   const PagedAttentionParams& p_;
   const AttentionTile& tile_;
   const int head_dim_;
+  const int64_t block_bytes_;
+  const int64_t keys_offset_;  // in a block
+  const int64_t values_offset_;
   const float* q_[kAttentionTileRows];
   float* out_[kAttentionTileRows];
   float slope_[kAttentionTileRows];
   int64_t begin_[kAttentionTileRows];  // keys of a row: [begin, end)
   int64_t end_[kAttentionTileRows];
-  const T* keys_[kGroupsPerTile];
-  const T* values_[kGroupsPerTile];
+  const T* const* keys_ = nullptr;  // of the key tile in hand
+  const T* const* values_ = nullptr;
+  TileAhead ahead_;
   alignas(64) float part_storage_[AttentionRecord::Floats(kMaxHeadDim)];
   alignas(64) float total_storage_[AttentionRecord::Floats(kMaxHeadDim)];
 };
