@@ -200,6 +200,7 @@ class Bench {
     std::vector<double> steps;
     std::vector<double> bandwidths;
     std::vector<double> shares;
+    const double hop_ns = meter ? ProcessorHopNs() : 0;
     double before = meter ? meter->Measure() : 0;
     for (int run = 0; run < flags_.num_runs; ++run) {
       TRIREME_ASSIGN_OR_RETURN(const std::vector<Timing> one, Run(AtOnce(1), 1));
@@ -224,6 +225,7 @@ class Bench {
     result["read_bandwidth_gb_per_s"] = Percentile(bandwidths, 0.5) * 1e-9;
     result["share_of_bandwidth"] = Percentile(shares, 0.5);
     result["share_of_bandwidth_best"] = Percentile(shares, 1.0);
+    result["processor_hop_ns"] = hop_ns;
     return result;
   }
 

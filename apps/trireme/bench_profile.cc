@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 #include <span>
+#include <thread>
 #include <vector>
 
 #include "base/status.h"
@@ -173,7 +174,10 @@ StatusOr<nlohmann::ordered_json> ProfileSteps(const std::string& engine,
                                                 .max_seq_len = config.max_seq_len},
                                      .kv_cache = config.kv_cache,
                                      .num_threads = config.num_threads}));
-  return Profiler(*session, options).Run();
+  // On a thread of its own: a session keeps the thread that runs it on one processor.
+  StatusOr<Json> profile = Internal("the profile did not run");
+  std::thread([&] { profile = Profiler(*session, options).Run(); }).join();
+  return profile;
 }
 
 }  // namespace trireme::cli

@@ -5,6 +5,9 @@
 #include <atomic>
 #include <chrono>
 #include <cstring>
+#include <thread>
+
+#include "base/cpu_features.h"
 
 namespace trireme {
 namespace {
@@ -34,6 +37,15 @@ ReadBandwidthMeter::ReadBandwidthMeter(int num_threads) : pool_(num_threads), bu
 }
 
 double ReadBandwidthMeter::Measure() {
+  double best = 0;
+  std::thread([&] {
+    pool_.PinCaller();
+    best = BestPass();
+  }).join();
+  return best;
+}
+
+double ReadBandwidthMeter::BestPass() {
   const int64_t pieces = int64_t{8} * pool_.num_threads();
   const int64_t piece = kBytes / pieces / 256 * 256;
   std::atomic<uint64_t> sink{0};
@@ -48,6 +60,32 @@ double ReadBandwidthMeter::Measure() {
     best_s = std::min(best_s, time.count());
   }
   return static_cast<double>(piece * pieces) / best_s;
+}
+
+double ProcessorHopNs() {
+  constexpr int kBatches = 8;
+  constexpr int kRounds = 2000;
+  if (HostCpuFeatures().num_cpus < 2) return 0;
+  ThreadPool pool(2);
+  double best_s = 1e300;
+  std::thread([&] {
+    pool.PinCaller();
+    for (int batch = 0; batch < kBatches; ++batch) {
+      // Each task waits for the other's move: the threads of a pool take one each.
+      std::atomic<int> turn{0};
+      const auto begin = std::chrono::steady_clock::now();
+      pool.ParallelFor(2, [&](int64_t task, int) {
+        for (int round = static_cast<int>(task); round < 2 * kRounds; round += 2) {
+          while (turn.load(std::memory_order_acquire) != round) {
+          }
+          turn.store(round + 1, std::memory_order_release);
+        }
+      });
+      const std::chrono::duration<double> time = std::chrono::steady_clock::now() - begin;
+      best_s = std::min(best_s, time.count());
+    }
+  }).join();
+  return best_s / (2 * kRounds) * 1e9;
 }
 
 }  // namespace trireme

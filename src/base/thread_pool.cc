@@ -42,14 +42,22 @@ void Pause() {
 #endif
 }
 
-// Pins the calling thread to the `index`-th processor of the process' set; a refusal is harmless.
+// The processors this process may use, as the first pool found them: a thread that pins itself
+// leaves its own narrower set to every thread it starts.
+const cpu_set_t& AllowedCpus() {
+  static const cpu_set_t allowed = [] {
+    cpu_set_t set;
+    if (::sched_getaffinity(0, sizeof(set), &set) != 0) CPU_ZERO(&set);
+    return set;
+  }();
+  return allowed;
+}
+
+// Pins the calling thread to the `index`-th of them; a refusal is harmless.
 void PinToAllowedCpu(int index) {
-  cpu_set_t allowed;
-  CPU_ZERO(&allowed);
-  if (::sched_getaffinity(0, sizeof(allowed), &allowed) != 0) return;
   int seen = 0;
   for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
-    if (!CPU_ISSET(cpu, &allowed)) continue;
+    if (!CPU_ISSET(cpu, &AllowedCpus())) continue;
     if (seen++ != index) continue;
     cpu_set_t one;
     CPU_ZERO(&one);
@@ -63,6 +71,7 @@ void PinToAllowedCpu(int index) {
 
 ThreadPool::ThreadPool(int num_threads, bool pin) {
   const int cpus = HostCpuFeatures().num_cpus;
+  (void)AllowedCpus();
   if (num_threads <= 0) num_threads = cpus;
   shares_ = std::make_unique<Share[]>(static_cast<size_t>(num_threads));
   for (int worker = 1; worker < num_threads; ++worker) {

@@ -39,7 +39,8 @@ class ThreadPool {
   // what others have not begun of theirs. `fn` must not call ParallelFor of the same pool.
   template <typename Fn>
   void ParallelFor(int64_t num_tasks, Fn&& fn) {
-    ParallelFor(num_tasks, [](int) {}, std::forward<Fn>(fn));
+    ParallelFor(
+        num_tasks, [](int) {}, std::forward<Fn>(fn));
   }
 
   // ... and prepare(worker) before the first task of each worker that runs any.

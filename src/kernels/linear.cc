@@ -303,8 +303,8 @@ int64_t LinearWorkspaceBytes(const LinearProblem& problem, const LinearTactic& t
                              int64_t max_tokens, int num_threads) {
   const LinearVariant* variant = FindVariant(problem, tactic);
   if (variant == nullptr) return 0;
-  const int64_t by_each = std::min(
-      max_tokens, std::max<int64_t>(1, kConvertedByEach / problem.in_features));
+  const int64_t by_each =
+      std::min(max_tokens, std::max<int64_t>(1, kConvertedByEach / problem.in_features));
   return AccumulatorBytes(*variant, max_tokens) * num_threads +
          std::max(PlanActivation(problem, *variant, max_tokens).bytes,
                   PlanActivation(problem, *variant, by_each).bytes * num_threads);
