@@ -14,6 +14,8 @@ std::span<const Command> Commands() {
       Command{"build", "compile a checkpoint into an engine", RunBuild},
       Command{"run", "generate text with an engine", RunRun},
       Command{"serve", "serve a model over HTTP", RunServe},
+      Command{"launch", "start a server in the background, or end it", RunLaunch},
+      Command{"fill-template", "put values for the ${...} of a config.pbtxt", RunFillTemplate},
       Command{"bench", "measure throughput and latency", RunBench},
       Command{"eval", "measure perplexity, summaries, and the distance of two engines", RunEval},
       Command{"inspect", "show what is inside an engine or checkpoint", RunInspect},

@@ -2,6 +2,8 @@
 // trireme serve: models behind HTTP. Replaces tritonserver.
 #include <signal.h>
 
+#include <algorithm>
+#include <array>
 #include <chrono>
 
 #include "base/log.h"
@@ -11,6 +13,7 @@
 #include "device_flags.h"
 #include "executor/validation.h"
 #include "resolve_model.h"
+#include "serve_triton_flags.h"
 #include "server/server.h"
 #include "trireme/generator.h"
 
@@ -32,8 +35,7 @@ struct Flags {
   bool ignore_generation_config = false;
   std::string batch_scheduler_policy = "guaranteed_no_evict";
   int exit_timeout_secs = 30;
-  std::string log_info = "true";
-  int log_verbose = 0;
+  TritonFlags triton;
   std::string allow_metrics = "true";
   std::string allow_http = "true";
   std::string allow_grpc = "true";
@@ -48,7 +50,7 @@ struct Flags {
 
 void AddRepositoryFlags(CommandLine& line, Flags& f) {
   server::RepositoryOptions& repository = f.server.core.repository;
-  line.AddList("--model_repository,--model_store", repository.paths,
+  line.AddList("--model_repository,--model_store,--model_repo", repository.paths,
                "folder of models, each with config.pbtxt and version folders; repeatable");
   line.Add("--model_control_mode", f.model_control_mode, "none, poll or explicit");
   line.Add("--repository_poll_secs", repository.poll_secs, "between two looks, in mode poll");
@@ -113,8 +115,6 @@ void AddFlags(CommandLine& line, Flags& f) {
   line.Add("--id", f.server.core.id, "name in the server's metadata");
   line.Add("--exit_timeout_secs", f.exit_timeout_secs, "how long running requests may take to end",
            {0, 1e9});
-  line.Add("--log_info", f.log_info, "true or false");
-  line.Add("--log_verbose", f.log_verbose, "above 0: debug messages", kNotNegative);
   line.Add("--max_batch_size", f.executor.max_batch_size, "0: as built", kBatchSizes);
   line.Add("--max_num_tokens", f.executor.max_num_tokens, "0: as built", kTokenCounts);
   line.Add("--max_seq_len", f.executor.max_seq_len, "0: as built", kTokenCounts);
@@ -191,9 +191,8 @@ Status FinishFlags(Flags& f) {
   }
   TRIREME_RETURN_IF_ERROR(FinishRepositoryFlags(f));
   f.server.model_names.front() = f.model_name;
-  TRIREME_ASSIGN_OR_RETURN(const bool info, ParseBool(f.log_info, "log-info"));
   TRIREME_ASSIGN_OR_RETURN(f.server.allow_metrics, ParseBool(f.allow_metrics, "allow-metrics"));
-  TRIREME_RETURN_IF_ERROR(SetLogLevel(f.log_verbose > 0 ? "debug" : info ? "info" : "warning"));
+  TRIREME_RETURN_IF_ERROR(ApplyTritonFlags(f.triton));
   if (f.batch_scheduler_policy == "max_utilization") {
     f.executor.capacity_policy = CapacityPolicy::kMaxUtilization;
   } else if (f.batch_scheduler_policy == "static_batch") {
@@ -219,6 +218,40 @@ StatusOr<std::unique_ptr<Generator>> MakeGenerator(const Flags& f) {
                             .use_generation_config = !f.ignore_generation_config});
 }
 
+// The models as tritonserver shows them when they are loaded.
+std::string ModelTable(const std::vector<server::IndexEntry>& models) {
+  std::vector<std::array<std::string, 3>> rows = {{"Model", "Version", "Status"}};
+  for (const server::IndexEntry& model : models) {
+    if (model.version == 0) continue;
+    rows.push_back({model.name, std::to_string(model.version),
+                    model.state + (model.reason.empty() ? "" : ": " + model.reason)});
+  }
+  std::array<size_t, 3> widths{};
+  for (const auto& row : rows) {
+    for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], row[i].size());
+  }
+  std::string line = "+";
+  for (const size_t width : widths) line += std::string(width + 2, '-') + "+";
+  std::string table = line + "\n";
+  for (size_t i = 0; i < rows.size(); ++i) {
+    table += fmt::format("| {:{}} | {:{}} | {:{}} |\n", rows[i][0], widths[0], rows[i][1],
+                         widths[1], rows[i][2], widths[2]);
+    if (i == 0) table += line + "\n";
+  }
+  return table + line;
+}
+
+// What models of a repository that name a folder instead of an engine are made of.
+server::LlmBackendOptions LlmOptions(const Flags& f) {
+  return {
+      .executor = f.executor,
+      .resolve_engine = [resolve = f.resolve](const std::string& model, const std::string& dtype) {
+        ResolveOptions options = resolve;
+        if (dtype != "auto") options.dtype = dtype;
+        return ResolveEngine(model, options, PlacesFromEnvironment());
+      }};
+}
+
 Status Serve(Flags& f) {
   TRIREME_ASSIGN_OR_RETURN(const bool exit_on_error, ParseBool(f.exit_on_error, "exit-on-error"));
   // Blocked in every thread made from here on, so that sigwait below is the one to see them.
@@ -229,14 +262,19 @@ Status Serve(Flags& f) {
   ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   ::signal(SIGPIPE, SIG_IGN);
 
+  f.server.llm = LlmOptions(f);
   TRIREME_ASSIGN_OR_RETURN(std::unique_ptr<Generator> generator, MakeGenerator(f));
   TRIREME_ASSIGN_OR_RETURN(const std::unique_ptr<server::Server> server,
                            server::Server::Start(f.server, std::move(generator)));
-  if (const Status loaded = server->WaitUntilLoaded(); !loaded.ok() && exit_on_error) {
-    return Internal("creating server: Internal - failed to load all models: {}", loaded.message());
+  const Status loaded = server->WaitUntilLoaded();
+  LogInfo("models\n{}", ModelTable(server->core().repository().Index(false)));
+  if (!loaded.ok() && exit_on_error) {
+    return Internal("error: creating server: Internal - failed to load all models: {}",
+                    loaded.message());
   }
   int signal_number = 0;
   ::sigwait(&signals, &signal_number);
+  LogInfo("Signal ({}) received.", signal_number);
   LogInfo("shutting_down signal={} drain_s={}", signal_number, f.exit_timeout_secs);
   server->Shutdown(std::chrono::seconds(f.exit_timeout_secs));
   LogInfo("stopped");
@@ -255,6 +293,7 @@ int RunServe(std::span<const std::string> arguments) {
        "'{\"text_input\": \"Hello\", \"max_tokens\": 32}'"});
   AddFlags(line, flags);
   AddOthers(line);
+  AddTritonFlags(line, flags.triton);
   if (const std::optional<int> code = line.Parse(arguments)) return *code;
   if (const Status status = FinishFlags(flags); !status.ok()) return FailUsage(kName, status);
   const Status status = Serve(flags);

@@ -25,7 +25,12 @@ class ServerImpl : public Server {
         core_(config.core),
         shared_memory_(config.allow_client_shm),
         routes_(core_, shared_memory_, config.http.max_body_bytes),
-        openai_(core_, config.http.max_body_bytes) {}
+        openai_(core_, config.http.max_body_bytes) {
+    const auto llm = MakeLlmBackend(config.llm);
+    for (const char* name : {"llm", "tensorrtllm", "vllm"}) {
+      core_.repository().backends().Add(name, llm);
+    }
+  }
   ~ServerImpl() override { Shutdown(std::chrono::milliseconds(0)); }
 
   Status AddTextModel(std::unique_ptr<Generator> generator) {

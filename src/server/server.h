@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "server/backends/llm/llm_backend.h"
 #include "server/core/server_core.h"
 #include "server/frontends/grpc/grpc_server.h"
 #include "server/frontends/http_server.h"
@@ -22,6 +23,7 @@ struct ServerConfig {
   bool allow_metrics = true;
   HttpServerConfig metrics;
   CoreOptions core;
+  LlmBackendOptions llm;  // of the repository's text models
   bool allow_client_shm = false;
   // Of the generator a server is started with, if any: the names it answers to.
   std::vector<std::string> model_names = {"model", "ensemble", "tensorrt_llm_bls", "tensorrt_llm"};

@@ -129,5 +129,9 @@ std::shared_ptr<const Backend> MakeAddSubBackend();
 std::shared_ptr<const Backend> MakeSquareBackend();
 std::shared_ptr<const Backend> MakeRepeatBackend();
 std::shared_ptr<const Backend> MakeEnsembleBackend();
+// Of the five-model layout.
+std::shared_ptr<const Backend> MakePreprocessingBackend();
+std::shared_ptr<const Backend> MakePostprocessingBackend();
+std::shared_ptr<const Backend> MakeBlsBackend();
 
 }  // namespace trireme::server

@@ -12,10 +12,14 @@ BackendTable::BackendTable() {
   Add("square", MakeSquareBackend());
   Add("repeat", MakeRepeatBackend());
   Add("ensemble", MakeEnsembleBackend());
-  const auto llm = MakeLlmBackend();
   Add("python", MakePythonBackend());
+  const auto llm = MakeLlmBackend(LlmBackendOptions());
   Add("llm", llm);
   Add("tensorrtllm", llm);
+  Add("vllm", llm);
+  Add("llm_preprocessing", MakePreprocessingBackend());
+  Add("llm_postprocessing", MakePostprocessingBackend());
+  Add("llm_bls", MakeBlsBackend());
 }
 
 void BackendTable::Add(const std::string& name, std::shared_ptr<const Backend> backend) {

@@ -102,10 +102,15 @@ std::optional<EnsembleRun::Firing> EnsembleRun::TryFire(int number, Iteration& i
     Fail(model.status());
     return std::nullopt;
   }
-  const bool adds_batch = config_.max_batch_size == 0 && (*model)->config().max_batch_size > 0;
-  Firing firing{std::make_shared<StepRun>(
-                    StepRun{.iteration = number, .step = index, .strip_batch = adds_batch}),
+  const ModelConfig& inner = (*model)->config();
+  const bool adds_batch = config_.max_batch_size == 0 && inner.max_batch_size > 0;
+  Firing firing{std::make_shared<StepRun>(StepRun{.iteration = number, .step = index}),
                 StepRequest(step)};
+  if (adds_batch) {
+    for (const TensorConfig& output : inner.outputs) {
+      firing.run->batched_ranks[output.name] = output.dims.size() + 1;
+    }
+  }
   for (const auto& [name, tensor] : inputs) {
     firing.request.inputs.push_back(*tensor);
     firing.request.inputs.back().name = name;
@@ -156,10 +161,8 @@ void EnsembleRun::OnStepResponse(StepRun& run, InferResponse&& response) {
       for (Tensor& output : response.outputs) {
         const auto mapped = step.output_map.find(output.name);
         if (mapped == step.output_map.end()) continue;
+        if (run.AddedBatch(output)) output.shape.erase(output.shape.begin());
         output.name = mapped->second;
-        if (run.strip_batch && !output.shape.empty() && output.shape.front() == 1) {
-          output.shape.erase(output.shape.begin());
-        }
         iteration.tensors[mapped->second] = std::move(output);
       }
       for (const char* key : {"sequence_id", "sequence_start", "sequence_end"}) {
@@ -240,33 +243,36 @@ void EnsembleRun::StartStep(Firing firing) {
 }
 
 void EnsembleRun::Advance() {
+  {
+    MutexLock lock(mutex_);
+    changed_ = true;
+    if (advancing_) return;  // whoever advances sees what has changed
+    advancing_ = true;
+  }
   while (true) {
     std::vector<Firing> firings;
     {
       MutexLock lock(mutex_);
+      changed_ = false;
       firings = TakeFirings();
       if (firings.empty()) CollectOutputs();
     }
-    if (firings.empty()) break;
     for (Firing& firing : firings) StartStep(std::move(firing));
+    if (!firings.empty()) continue;
+    Deliver();
+    MutexLock lock(mutex_);
+    if (changed_) continue;
+    advancing_ = false;
+    return;
   }
-  Deliver();
 }
 
 void EnsembleRun::Deliver() {
-  {
-    MutexLock lock(mutex_);
-    if (delivering_) return;
-    delivering_ = true;
-  }
   while (true) {
     InferResponse response;
     {
       MutexLock lock(mutex_);
-      if (ready_.empty()) {
-        delivering_ = false;
-        return;
-      }
+      if (ready_.empty()) return;
       response = std::move(ready_.front());
       ready_.pop_front();
       // What an iteration held is not needed once it is out and nothing of it runs.

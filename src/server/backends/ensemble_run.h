@@ -45,15 +45,24 @@ class EnsembleRun : public std::enable_shared_from_this<EnsembleRun> {
   struct StepRun {
     int iteration = 0;
     size_t step = 0;
-    bool strip_batch = false;  // the step batches and the ensemble does not
     int num_responses = 0;
+    // Of a step that batches in an ensemble that does not: the dimensions of each output, with the
+    // batch's.
+    std::map<std::string, size_t> batched_ranks;
+
+    bool AddedBatch(const Tensor& output) const {
+      const auto rank = batched_ranks.find(output.name);
+      return rank != batched_ranks.end() && output.shape.size() == rank->second &&
+             output.shape.front() == 1;
+    }
   };
   struct Firing {
     std::shared_ptr<StepRun> run;  // shared: with the callback of its call
     InferRequest request;
   };
 
-  // Starts what can be started, sends what can be sent, until nothing is left to do now.
+  // Starts what can be started, sends what can be sent, until nothing is left to do now. One thread
+  // at a time, so that the iterations reach a step in their order.
   void Advance() EXCLUDES(mutex_);
   std::vector<Firing> TakeFirings() REQUIRES(mutex_);
   // Fires a step in an iteration, if everything for it is there.
@@ -89,8 +98,9 @@ class EnsembleRun : public std::enable_shared_from_this<EnsembleRun> {
   uint64_t next_call_ GUARDED_BY(mutex_) = 0;
   std::deque<InferResponse> ready_ GUARDED_BY(mutex_);
   int emitted_ GUARDED_BY(mutex_) = 0;
-  bool ended_ GUARDED_BY(mutex_) = false;       // the final response is in ready_
-  bool delivering_ GUARDED_BY(mutex_) = false;  // one thread at a time, without the lock
+  bool ended_ GUARDED_BY(mutex_) = false;      // the final response is in ready_
+  bool advancing_ GUARDED_BY(mutex_) = false;  // a thread is in Advance
+  bool changed_ GUARDED_BY(mutex_) = false;    // since that thread last looked
 };
 
 }  // namespace trireme::server

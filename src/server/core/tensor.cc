@@ -33,7 +33,11 @@ int64_t ElementBytes(DataType type) { return kTypes[static_cast<int>(type)].byte
 
 Tensor MakeTensor(std::string name, DataType type, Dims shape, std::string bytes) {
   const auto owner = std::make_shared<const std::string>(std::move(bytes));
-  return {std::move(name), type, std::move(shape), *owner, owner};
+  return {.name = std::move(name),
+          .type = type,
+          .shape = std::move(shape),
+          .data = *owner,
+          .owner = owner};
 }
 
 StatusOr<int64_t> ElementCount(std::span<const int64_t> shape) {

@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "server/core/piece_stream.h"
 #include "trireme/status.h"
 
 namespace trireme::server {
@@ -49,6 +50,10 @@ struct Tensor {
   // inputs of several others, without a copy: the owner is a request's body, a region of shared
   // memory, or a string.
   std::shared_ptr<const void> owner;
+  // Of a piece of a longer sequence: the sequence, and whether nothing comes after this piece.
+  // Shared: by the pieces.
+  std::shared_ptr<PieceStream> stream;
+  bool ends_stream = false;
 };
 
 // A tensor that owns `bytes`.

@@ -131,7 +131,10 @@ void ReadRest(const inference::ModelConfig& from, ModelConfig& config) {
 Status FromProto(const inference::ModelConfig& from, ModelConfig& config) {
   config.name = from.name();
   config.platform = from.platform();
-  config.backend = HasPlaceholder(from.backend()) ? "" : from.backend();
+  config.backend = from.backend();
+  // The template's own key for the one backend it was written for.
+  if (config.backend == "${triton_backend}") config.backend = "tensorrtllm";
+  if (HasPlaceholder(config.backend)) config.backend.clear();
   config.runtime = from.runtime();
   config.version_policy = ToVersionPolicy(from.version_policy());
   config.max_batch_size = from.max_batch_size();

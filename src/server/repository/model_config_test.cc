@@ -73,7 +73,7 @@ TEST(ModelConfigTest, PlaceholdersAreUnsetAndNamed) {
   )",
                                        "config.pbtxt", warnings);
   ASSERT_TRUE(config.ok()) << config.status().ToString();
-  EXPECT_EQ(config->backend, "");
+  EXPECT_EQ(config->backend, "tensorrtllm");
   EXPECT_EQ(config->max_batch_size, 0);
   EXPECT_FALSE(config->decoupled);
   EXPECT_TRUE(config->dynamic_batching->preferred_batch_sizes.empty());

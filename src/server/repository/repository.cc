@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "base/status.h"
+#include "server/backends/layout/stock_model.h"
 #include "server/repository/make_model.h"
 #include "server/repository/override_files.h"
 
@@ -281,7 +282,8 @@ StatusOr<std::shared_ptr<Model>> Repository::LoadVersion(const ModelFolder& fold
     Version& state = models_[folder.name].versions[version];
     if (state.model == nullptr) state = {kLoading, "", nullptr};
   }
-  const std::string name = config.is_ensemble() ? "ensemble" : config.backend;
+  TRIREME_ASSIGN_OR_RETURN(const std::string name, ChooseBackend(config, folder.dir, version_dir));
+  if (!config.is_ensemble()) config.backend = name;
   TRIREME_ASSIGN_OR_RETURN(const auto backend, backends_.Find(name));
   std::map<std::string, std::string> settings;
   for (const std::string& key : {std::string(), name}) {

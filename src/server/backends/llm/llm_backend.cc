@@ -2,214 +2,228 @@
 #include "server/backends/llm/llm_backend.h"
 
 #include <chrono>
+#include <filesystem>
 
+#include "base/log.h"
 #include "base/status.h"
-#include "server/backends/llm/llm_tensors.h"
+#include "server/backends/llm/llm_call.h"
+#include "server/backends/llm/llm_parameters.h"
+#include "server/backends/llm/vllm_engine_args.h"
 #include "server/core/model.h"
 
 namespace trireme::server {
 namespace {
 
-using Clock = std::chrono::steady_clock;
+namespace fs = std::filesystem;
 
-const std::vector<double> kLatencyBounds_s = {0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1,
-                                              0.25,  0.5,    1,     2.5,  5,     10,   30};
+// Most rows a request may have where the configuration leaves it open: they queue in the executor.
+constexpr int kDefaultMaxBatchSize = 256;
 
-struct TokenMetrics {
-  TokenMetrics(MetricsRegistry& registry, const Labels& labels)
-      : first_token_s(registry.AddHistogram("trireme_time_to_first_token_seconds",
-                                            "Time from request to first token", labels,
-                                            kLatencyBounds_s)),
-        inter_token_s(registry.AddHistogram("trireme_inter_token_latency_seconds",
-                                            "Time between two tokens of a stream", labels,
-                                            kLatencyBounds_s)),
-        output_tokens(registry.AddCounter("trireme_output_tokens", "Tokens generated", labels)),
-        prompt_tokens(
-            registry.AddCounter("trireme_prompt_tokens", "Tokens of accepted prompts", labels)) {}
-
-  Histogram& first_token_s;
-  Histogram& inter_token_s;
-  Counter& output_tokens;
-  Counter& prompt_tokens;
-};
-
-// One generation: turns outputs, which come one after another, into responses of a call.
-class Generation {
+// The calls of a model by their ids, for requests that stop another. Thread-safe.
+class RunningCalls {
  public:
-  Generation(std::shared_ptr<InferCall> call, std::shared_ptr<const GenerateRequest> request,
-             TokenMetrics& metrics)
-      : call_(std::move(call)), request_(std::move(request)), metrics_(metrics) {}
-
-  const GenerateRequest& request() const { return *request_; }
-
-  void OnOutput(GenerateOutput&& output) {
-    Measure(output);
-    if (!output.error.ok()) {
-      if (output.is_final) call_->Fail(std::move(output.error));
-      return;
+  void Add(const std::shared_ptr<InferCall>& call) EXCLUDES(mutex_) {
+    MutexLock lock(mutex_);
+    // Ids of ended calls leave when the table would grow.
+    if (calls_.size() >= limit_) {
+      std::erase_if(calls_, [](const auto& entry) { return entry.second.expired(); });
+      limit_ = std::max<size_t>(64, 2 * calls_.size());
     }
-    if (call_->request().generation != nullptr) {
-      InferResponse response;
-      response.is_final = output.is_final;
-      response.generated = std::make_shared<GenerateOutput>(std::move(output));
-      return call_->Respond(std::move(response));
-    }
-    if (!call_->request().single_response) {
-      return call_->Respond(ToInferResponse({&output, 1}, *request_));
-    }
-    outputs_.push_back(std::move(output));
-    if (outputs_.back().is_final) call_->Respond(ToInferResponse(outputs_, *request_));
+    calls_[call->request().id] = call;
+  }
+  std::shared_ptr<InferCall> Find(const std::string& id) EXCLUDES(mutex_) {
+    MutexLock lock(mutex_);
+    const auto found = calls_.find(id);
+    return found == calls_.end() ? nullptr : found->second.lock();
   }
 
  private:
-  void Measure(const GenerateOutput& output) {
-    if (output.tokens.empty()) return;
-    const Clock::time_point now = Clock::now();
-    const auto seconds = [](Clock::duration d) { return std::chrono::duration<double>(d).count(); };
-    const auto count = static_cast<double>(output.tokens.size());
-    metrics_.output_tokens.Add(count);
-    if (!seen_token_) {
-      metrics_.prompt_tokens.Add(output.num_prompt_tokens);
-      metrics_.first_token_s.Observe(seconds(now - begin_));
-    } else {
-      metrics_.inter_token_s.Observe(seconds(now - last_token_) / count);
-    }
-    seen_token_ = true;
-    last_token_ = now;
-  }
-
-  const std::shared_ptr<InferCall> call_;
-  // Shared: the call may have brought it.
-  const std::shared_ptr<const GenerateRequest> request_;
-  TokenMetrics& metrics_;
-  const Clock::time_point begin_ = Clock::now();
-  Clock::time_point last_token_;
-  bool seen_token_ = false;
-  std::vector<GenerateOutput> outputs_;
+  Mutex mutex_;
+  std::map<std::string, std::weak_ptr<InferCall>> calls_ GUARDED_BY(mutex_);
+  size_t limit_ GUARDED_BY(mutex_) = 64;
 };
 
 class LlmModel : public BackendModel {
  public:
-  LlmModel(std::shared_ptr<Generator> generator, const BackendContext& context)
-      : generator_(std::move(generator)),
+  LlmModel(std::unique_ptr<LlmEngine> engine, std::unique_ptr<LlmFace> face, LlmFaceKind kind,
+           const BackendContext& context)
+      : engine_(std::move(engine)),
+        face_(std::move(face)),
+        gathers_(kind == LlmFaceKind::kLogits || !context.config.decoupled),
+        config_(context.config),
         metrics_(context.metrics, ModelLabels(context.config, context.version)) {
-    AddGauges(context);
+    AddLlmGauges(context.metrics, ModelLabels(context.config, context.version),
+                 engine_->executor());
   }
 
   Style style() const override { return Style::kContinuous; }
 
   void Execute(Execution& execution) override {
-    for (const auto& call : execution.calls()) Start(call);
+    for (const auto& call : execution.calls()) {
+      const Status started = IsStop(*call) ? Stop(call) : Start(call);
+      if (!started.ok()) call->Fail(started);
+    }
   }
 
-  bool ready() const override { return generator_->executor().IsHealthy(); }
+  bool ready() const override { return engine_->executor()->IsHealthy(); }
   void Drain(int64_t drain_ms) override {
-    generator_->executor().Shutdown(std::chrono::milliseconds(drain_ms));
+    engine_->executor()->Shutdown(std::chrono::milliseconds(drain_ms));
   }
-  Generator* generator() override { return generator_.get(); }
+  Generator* generator() override { return engine_->generator(); }
 
  private:
-  void Start(const std::shared_ptr<InferCall>& call) {
-    std::shared_ptr<const GenerateRequest> request = call->request().generation;
-    if (request == nullptr) {
-      StatusOr<GenerateRequest> from_tensors = ToGenerateRequest(call->request());
-      if (!from_tensors.ok()) return call->Fail(from_tensors.status());
-      request = std::make_shared<const GenerateRequest>(std::move(*from_tensors));
+  static bool IsStop(const InferCall& call) {
+    const Tensor* stop = call.request().FindInput("stop");
+    return stop != nullptr && !stop->data.empty() && stop->data.front() != 0;
+  }
+
+  // Ends the running request of the same id; the answer holds nothing.
+  Status Stop(const std::shared_ptr<InferCall>& call) {
+    if (call->request().id.empty()) {
+      return InvalidArgument("a request with stop needs the id of the request to stop");
     }
-    auto generation = std::make_shared<Generation>(call, std::move(request), metrics_);
-    const StatusOr<RequestId> id = generator_->Generate(
-        generation->request(),
-        [generation](GenerateOutput&& output) { generation->OnOutput(std::move(output)); });
-    if (!id.ok()) return call->Fail(id.status());
-    call->OnCancel([id = *id, weak = std::weak_ptr<Generator>(generator_)] {
-      if (const auto generator = weak.lock()) generator->Cancel(id);
-    });
+    if (const auto running = running_.Find(call->request().id)) running->Cancel();
+    if (!call->request().single_response) return call->Finish(), OkStatus();
+    call->Respond({});
+    return OkStatus();
   }
 
-  // Gauges may be read after the model is gone, so they hold the generator weakly.
-  void AddGauges(const BackendContext& context) {
-    const std::weak_ptr<Generator> weak = generator_;
-    const auto add = [&](const std::string& family, const std::string& help, const std::string& key,
-                         const std::string& value, auto read) {
-      Labels labels = ModelLabels(context.config, context.version);
-      labels[key] = value;
-      context.metrics.AddGauge(family, help, labels, [weak, read] {
-        const auto generator = weak.lock();
-        return generator ? static_cast<double>(read(generator->executor())) : 0.0;
-      });
-    };
-    const auto kv = [&](const std::string& type, auto field) {
-      add("nv_trt_llm_kv_cache_block_metrics", "KV cache block metrics", "kv_cache_block_type",
-          type, [field](const Executor& executor) { return executor.KvCache().*field; });
-    };
-    kv("max", &KvCacheStats::max_num_blocks);
-    kv("free", &KvCacheStats::free_num_blocks);
-    kv("used", &KvCacheStats::used_num_blocks);
-    kv("tokens_per", &KvCacheStats::tokens_per_block);
-    const auto requests = [&](const std::string& type, auto read) {
-      add("nv_trt_llm_request_metrics", "Request metrics", "request_type", type,
-          [read](const Executor& executor) { return read(executor.Totals()); });
-    };
-    requests("active", [](const ExecutorTotals& totals) {
-      return totals.requests_accepted - totals.requests_completed;
-    });
-    requests("paused_total", [](const ExecutorTotals& totals) { return totals.pauses; });
+  Status Start(const std::shared_ptr<InferCall>& call) {
+    const InferRequest& request = call->request();
+    if (!request.id.empty()) running_.Add(call);
+    LlmBatch batch;
+    if (request.generation != nullptr) {
+      batch.requests.push_back({.generate = *request.generation});
+      std::make_shared<LlmCall>(call, std::move(batch), nullptr, engine_, metrics_)->Start(true);
+      return OkStatus();
+    }
+    TRIREME_ASSIGN_OR_RETURN(const std::vector<InputRow> rows,
+                             SplitRows(request, config_.max_batch_size > 0));
+    for (const InputRow& row : rows) {
+      TRIREME_ASSIGN_OR_RETURN(batch.requests.emplace_back(), face_->ToRequest(row, request));
+      if (batch.requests.back().generate.streaming && !config_.decoupled) {
+        return InvalidArgument(
+            "Streaming is only supported in decoupled mode: model '{}' is not "
+            "decoupled",
+            config_.name);
+      }
+    }
+    batch.gather = gathers_ || request.single_response;
+    std::make_shared<LlmCall>(call, std::move(batch), face_.get(), engine_, metrics_)
+        ->Start(face_->makes_text());
+    return OkStatus();
   }
 
-  const std::shared_ptr<Generator> generator_;
-  TokenMetrics metrics_;
+  const std::shared_ptr<LlmEngine> engine_;  // shared: calls hold it weakly
+  const std::unique_ptr<LlmFace> face_;
+  const bool gathers_;
+  const ModelConfig config_;
+  LlmMetrics metrics_;
+  RunningCalls running_;
 };
+
+// The engine in a folder: the folder itself, or the one bare engine file in it.
+StatusOr<std::string> FindEngine(const std::string& folder, const std::string& file) {
+  if (!file.empty()) return (fs::path(folder) / file).string();
+  std::error_code error;
+  if (fs::exists(fs::path(folder) / "rank0.engine", error)) return folder;
+  std::vector<std::string> engines;
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder, error)) {
+    if (entry.path().extension() == ".engine") engines.push_back(entry.path().string());
+  }
+  if (engines.size() == 1) return engines.front();
+  if (engines.empty()) return folder;  // whoever opens it says what is missing
+  return InvalidArgument("'{}' holds {} engine files; name one with default_model_filename", folder,
+                         engines.size());
+}
 
 class LlmBackend : public Backend {
  public:
+  explicit LlmBackend(LlmBackendOptions options) : options_(std::move(options)) {}
   explicit LlmBackend(std::shared_ptr<Generator> generator) : generator_(std::move(generator)) {}
 
   InstanceGroup::Kind preferred_kind() const override { return InstanceGroup::Kind::kModel; }
 
   Status Complete(const CompletionContext& context, ModelConfig& config) const override {
+    TRIREME_ASSIGN_OR_RETURN(const LlmFaceKind kind, ChooseLlmFace(config));
     if (config.inputs.empty() && config.outputs.empty()) {
-      config.inputs = LlmInputs();
-      config.outputs = LlmOutputs();
-      config.max_batch_size = 1;
+      config.inputs = LlmInputs(kind);
+      config.outputs = LlmOutputs(kind);
+      if (kind != LlmFaceKind::kVllm) config.max_batch_size = kDefaultMaxBatchSize;
       config.decoupled = true;
+    }
+    // Requests are batched in flight; the queue's limit is the executor's.
+    if (config.dynamic_batching) {
+      const uint32_t limit = config.dynamic_batching->default_queue_policy.max_queue_size;
+      config.parameters["max_queue_size"] = std::to_string(limit);
+      config.dynamic_batching.reset();
     }
     return OkStatus();
   }
 
   StatusOr<std::unique_ptr<BackendModel>> Load(const BackendContext& context) const override {
-    std::shared_ptr<Generator> generator = generator_;
-    if (generator == nullptr) {
-      TRIREME_ASSIGN_OR_RETURN(generator, LoadGenerator(context));
-    }
-    return std::unique_ptr<BackendModel>(std::make_unique<LlmModel>(std::move(generator), context));
+    const ModelConfig& config = context.config;
+    TRIREME_ASSIGN_OR_RETURN(const LlmFaceKind kind, ChooseLlmFace(config));
+    TRIREME_ASSIGN_OR_RETURN(const LlmParameters parameters,
+                             ReadLlmParameters(config, options_.executor));
+    TRIREME_ASSIGN_OR_RETURN(std::unique_ptr<LlmEngine> engine,
+                             LoadEngine(context, kind, parameters));
+    auto face = MakeLlmFace(kind, {.config = config,
+                                   .vocab_size = engine->executor()->Info().model.vocab_size,
+                                   .exclude_input_by_default = parameters.exclude_input_in_output,
+                                   .end_ids = engine->end_ids()});
+    return std::unique_ptr<BackendModel>(
+        std::make_unique<LlmModel>(std::move(engine), std::move(face), kind, context));
   }
 
  private:
-  static StatusOr<std::shared_ptr<Generator>> LoadGenerator(const BackendContext& context) {
-    std::string engine = context.version_dir;
-    Generator::Options options;
-    options.use_generation_config = true;
-    for (const auto& [key, value] : context.config.parameters) {
-      if (key == "gpt_model_path" || key == "engine_dir") {
-        engine = value;
-      } else if (key == "tokenizer_dir") {
-        options.tokenizer_dir = value;
-      } else {
-        return Unimplemented("model '{}': parameter '{}' does not exist yet", context.config.name,
-                             key);
-      }
+  StatusOr<std::unique_ptr<LlmEngine>> LoadEngine(const BackendContext& context, LlmFaceKind kind,
+                                                  const LlmParameters& parameters) const {
+    if (generator_ != nullptr) return std::make_unique<LlmEngine>(generator_);
+    if (kind == LlmFaceKind::kVllm) return LoadFromEngineArgs(context);
+    std::string path = parameters.engine;
+    if (path.empty()) {
+      TRIREME_ASSIGN_OR_RETURN(
+          path, FindEngine(context.version_dir, context.config.default_model_filename));
+    } else if (options_.resolve_engine) {
+      TRIREME_ASSIGN_OR_RETURN(path, options_.resolve_engine(path, "auto"));
     }
-    TRIREME_ASSIGN_OR_RETURN(std::unique_ptr<Generator> generator,
-                             Generator::Create(engine, {}, options));
-    return std::shared_ptr<Generator>(std::move(generator));
+    Generator::Options options;
+    options.tokenizer_dir = parameters.tokenizer_dir;
+    // A bare engine file has its tokenizer beside it, if at all.
+    if (options.tokenizer_dir.empty() && path.ends_with(".engine")) {
+      options.tokenizer_dir = fs::path(path).parent_path();
+    }
+    const bool needs_text = kind == LlmFaceKind::kText || kind == LlmFaceKind::kVllm;
+    options.use_generation_config = needs_text;
+    return LlmEngine::Load(path, needs_text, parameters.executor, options);
   }
 
+  StatusOr<std::unique_ptr<LlmEngine>> LoadFromEngineArgs(const BackendContext& context) const {
+    const std::string file = FindVllmEngineArgs(context.model_dir, context.version_dir);
+    if (file.empty()) {
+      return NotFound(
+          "model '{}' has no engine arguments: neither {}/model.json nor "
+          "{}/vllm_engine_args.json",
+          context.config.name, context.version_dir, context.model_dir);
+    }
+    TRIREME_ASSIGN_OR_RETURN(VllmEngineArgs args, ReadVllmEngineArgs(file, options_.executor));
+    if (options_.resolve_engine) {
+      TRIREME_ASSIGN_OR_RETURN(args.model, options_.resolve_engine(args.model, args.dtype));
+    }
+    return LlmEngine::Load(args.model, /*needs_text=*/true, args.executor,
+                           {.tokenizer_dir = args.tokenizer, .use_generation_config = true});
+  }
+
+  const LlmBackendOptions options_;
   const std::shared_ptr<Generator> generator_;  // null: made when a model is loaded
 };
 
 }  // namespace
 
-std::shared_ptr<const Backend> MakeLlmBackend() { return std::make_shared<LlmBackend>(nullptr); }
+std::shared_ptr<const Backend> MakeLlmBackend(const LlmBackendOptions& options) {
+  return std::make_shared<LlmBackend>(options);
+}
 
 std::shared_ptr<const Backend> MakeLlmBackend(std::shared_ptr<Generator> generator) {
   return std::make_shared<LlmBackend>(std::move(generator));
