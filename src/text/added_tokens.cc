@@ -22,6 +22,8 @@ Status AddedTokens::Finish(const Normalizer* normalizer) {
   for (size_t i = 0; i < tokens_.size(); ++i) {
     AddedToken& token = tokens_[i];
     by_id_[token.id] = i;
+    lowest_id_ = i == 0 ? token.id : std::min(lowest_id_, token.id);
+    highest_id_ = i == 0 ? token.id : std::max(highest_id_, token.id);
     if (!token.normalized) {
       raw_.Add(token.content, static_cast<int32_t>(i));
       continue;
@@ -43,6 +45,7 @@ const AddedToken* AddedTokens::Find(std::string_view content) const {
 }
 
 const AddedToken* AddedTokens::Find(int32_t id) const {
+  if (id < lowest_id_ || id > highest_id_) return nullptr;
   const auto found = by_id_.find(id);
   return found == by_id_.end() ? nullptr : &tokens_[found->second];
 }

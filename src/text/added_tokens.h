@@ -55,6 +55,7 @@ class AddedTokens {
   std::vector<AddedToken> tokens_;
   std::unordered_map<std::string, size_t> by_content_;
   std::unordered_map<int32_t, size_t> by_id_;
+  int32_t lowest_id_ = 0, highest_id_ = -1;
   LiteralMatcher raw_, normalized_;  // values are indices into tokens_
 };
 

@@ -5,36 +5,82 @@
 
 #include <algorithm>
 
+#include "base/check.h"
+#include "text/byte_level.h"
 #include "text/utf8.h"
 
 namespace trireme {
 
-Bpe::Bpe(BpeOptions options, Vocab vocab) : options_(std::move(options)), vocab_(std::move(vocab)) {
+Bpe::Bpe(BpeOptions options, Vocab vocab)
+    : options_(std::move(options)), vocab_(Finished(std::move(vocab))) {
   static std::atomic<uint64_t> models = 0;
   serial_ = ++models;
   affixes_ = !options_.continuing_subword_prefix.empty() || !options_.end_of_word_suffix.empty();
 }
 
-Status Bpe::AddMerge(std::string_view left, std::string_view right) {
-  const int32_t left_id = vocab_.FindLiteral(left);
-  const int32_t right_id = vocab_.FindLiteral(right);
-  const uint32_t rank = next_rank_++;
-  if (left_id < 0 || right_id < 0)
-    return InvalidArgument("merge {}: token '{}' is not in the vocabulary", rank,
-                           left_id < 0 ? left : right);
-  std::string_view tail = vocab_.Text(right_id);
+Status Bpe::AddMerges(std::span<const Literals> merges) {
+  TRIREME_DCHECK(merges.size() <= kMaxMerges);
+  if (next_rank_ + merges.size() > PairTable::kMaxRank)
+    return ResourceExhausted("more than {} merges", PairTable::kMaxRank);
+  // What the tokens stand for, the right ones directly behind the left ones.
+  std::string texts;
+  std::array<size_t, 2 * kMaxMerges> ends;
+  std::array<bool, 2 * kMaxMerges> literal_only{};
   const std::string_view prefix = options_.continuing_subword_prefix;
-  if (!prefix.empty() && tail.starts_with(prefix)) tail.remove_prefix(prefix.size());
-  std::string merged(vocab_.Text(left_id));
-  merged.append(tail);
-  const bool likely = vocab_.MatchesText(likely_id_) && vocab_.Text(likely_id_) == merged;
-  const int32_t id = likely ? likely_id_ : vocab_.Find(merged);
-  likely_id_ = id + 1;
-  if (id < 0)
-    return InvalidArgument("merge {}: '{}' and '{}' give a token that is not in the vocabulary",
-                           rank, left, right);
-  pairs_.Set(left_id, right_id, {rank, id});
+  for (size_t i = 0; i < 2 * merges.size(); ++i) {
+    const std::string_view literal = i % 2 == 0 ? merges[i / 2].left : merges[i / 2].right;
+    literal_only[i] = vocab_.byte_level() && !DecodeByteLevel(literal, texts);
+    if (!vocab_.byte_level() || literal_only[i]) texts.append(literal);
+    ends[i] = texts.size();
+  }
+  const auto text_at = [&](size_t begin, size_t end) {
+    return std::string_view(texts).substr(begin, end - begin);
+  };
+  std::array<std::string_view, 2 * kMaxMerges> sides;
+  std::array<int32_t, 2 * kMaxMerges> ids;
+  for (size_t i = 0; i < 2 * merges.size(); ++i)
+    sides[i] = text_at(i == 0 ? 0 : ends[i - 1], ends[i]);
+  vocab_.FindAll(std::span(sides).first(2 * merges.size()), ids.data());
+  for (size_t i = 0; i < merges.size(); ++i) {
+    const auto& [left, right] = merges[i];
+    const uint32_t rank = next_rank_++;
+    for (const size_t side : {2 * i, 2 * i + 1}) {
+      if (literal_only[side]) ids[side] = vocab_.FindLiteral(side % 2 == 0 ? left : right);
+      if (ids[side] < 0)
+        return InvalidArgument("merge {}: token '{}' is not in the vocabulary", rank,
+                               side % 2 == 0 ? left : right);
+    }
+    std::string_view merged = text_at(i == 0 ? 0 : ends[2 * i - 1], ends[2 * i + 1]);
+    std::string without_prefix;
+    if (!prefix.empty() && sides[2 * i + 1].starts_with(prefix)) {
+      without_prefix = std::string(sides[2 * i]).append(sides[2 * i + 1].substr(prefix.size()));
+      merged = without_prefix;
+    }
+    const int32_t id = MergedId(merged);
+    if (id < 0)
+      return InvalidArgument("merge {}: '{}' and '{}' give a token that is not in the vocabulary",
+                             rank, left, right);
+    AddPair(ids[2 * i], ids[2 * i + 1], {rank, id});
+  }
   return OkStatus();
+}
+
+int32_t Bpe::MergedId(std::string_view merged) {
+  for (const int32_t likely : {last_merged_ + 1, last_merged_})
+    if (vocab_.MatchesText(likely) && vocab_.Text(likely) == merged) return last_merged_ = likely;
+  const int32_t id = vocab_.Find(merged);
+  if (id >= 0) last_merged_ = id;
+  return id;
+}
+
+void Bpe::AddPair(int32_t left, int32_t right, Merge merge) {
+  pairs_.Add(left, right, merge);
+  if (!vocab_.byte_level()) return;
+  const std::string_view left_text = vocab_.Text(left), right_text = vocab_.Text(right);
+  if (left_text.size() != 1 || right_text.size() != 1) return;
+  if (byte_pairs_.empty()) byte_pairs_.resize(256 * 256);
+  byte_pairs_[static_cast<size_t>(static_cast<uint8_t>(left_text[0])) << 8 |
+              static_cast<uint8_t>(right_text[0])] = merge;
 }
 
 void Bpe::AddMergesOfSplits(std::span<const uint32_t> rank_of_id) {
@@ -45,7 +91,7 @@ void Bpe::AddMergesOfSplits(std::span<const uint32_t> rank_of_id) {
       const int32_t left = vocab_.Find(text.substr(0, cut));
       if (left < 0 || atom_ids_.count(left) > 0) continue;
       const int32_t right = vocab_.Find(text.substr(cut));
-      if (right >= 0 && atom_ids_.count(right) == 0) pairs_.Set(left, right, {rank_of_id[id], id});
+      if (right >= 0 && atom_ids_.count(right) == 0) AddPair(left, right, {rank_of_id[id], id});
     }
   }
 }
@@ -70,12 +116,7 @@ Status Bpe::Finish() {
                                           : vocab_.FindLiteral(fmt::format("<0x{:02X}>", byte));
     if (byte < 128) ascii_ids_[byte] = vocab_.Find(std::string_view(&c, 1));
   }
-  if (vocab_.byte_level()) {
-    ascii_pairs_.resize(128 * 128);
-    for (size_t left = 0; left < 128; ++left)
-      for (size_t right = 0; right < 128; ++right)
-        ascii_pairs_[left << 7 | right] = pairs_.Find(byte_ids_[left], byte_ids_[right]);
-  }
+  pairs_.Build();
   self_ = std::make_unique<std::atomic<uint8_t>[]>(static_cast<size_t>(vocab_.id_limit()));
   cuts_before_word_mark_ = FindWordMarkCuts();
   return OkStatus();
@@ -92,7 +133,6 @@ struct Bpe::Item {
   uint8_t lane;
   int32_t ids[WordCache::kMaxIds];
   WordCache::Key key;  // size 0: the word does not fit the cache
-  uint64_t hash;
 };
 
 struct Bpe::Block {
@@ -116,6 +156,9 @@ void Bpe::EncodeBlock(std::string_view text, std::span<const Span> words, WordCa
   const auto word_at = [&](size_t i) {
     return text.substr(words[i].begin, words[i].end - words[i].begin);
   };
+  std::array<std::string_view, Block::kWords> sought;
+  std::array<uint8_t, Block::kWords> seekers;  // of the words sought
+  size_t num_sought = 0;
   for (size_t i = 0; i < words.size(); ++i) {
     Item& item = block.items[i];
     const std::string_view word = word_at(i);
@@ -132,21 +175,26 @@ void Bpe::EncodeBlock(std::string_view text, std::span<const Span> words, WordCa
       }
     }
     item.kind = Item::kOpen;
-    item.hash = Vocab::HashOf(word);
-    vocab_.Prefetch(item.hash);
+    if (affixes_ || word.size() > vocab_.longest_text()) {
+      item.ids[0] = -1;
+      continue;
+    }
+    sought[num_sought] = word;
+    seekers[num_sought++] = static_cast<uint8_t>(i);
   }
+  std::array<int32_t, Block::kWords> found;
+  vocab_.FindAll(std::span(sought).first(num_sought), found.data());
+  for (size_t i = 0; i < num_sought; ++i) block.items[seekers[i]].ids[0] = found[i];
   std::array<uint8_t, Block::kWords> active;
   size_t num_lanes = 0;
   for (size_t i = 0; i < words.size(); ++i) {
     Item& item = block.items[i];
     if (item.kind != Item::kOpen) continue;
     const std::string_view word = word_at(i);
-    const bool may_be_token = !affixes_ && word.size() <= vocab_.longest_text();
-    const int32_t id = may_be_token ? vocab_.FindHashed(word, item.hash) : -1;
+    const int32_t id = item.ids[0];
     if (id >= 0 && (options_.ignore_merges || EncodesToItself(id, word))) {
       item.kind = Item::kIds;
       item.count = 1;
-      item.ids[0] = id;
     } else if (word.size() > kShortWord) {
       item.kind = Item::kLong;
     } else {
@@ -253,49 +301,50 @@ void Bpe::StartLane(std::string_view word, Lane& lane) const {
   const size_t size = SymbolsOf(word, lane.symbols.data());
   lane.size = static_cast<uint8_t>(size);
   lane.num_pending = 0;
-  const bool one_a_byte = !ascii_pairs_.empty() && size == word.size();
+  const bool one_a_byte = !byte_pairs_.empty() && size == word.size();
   for (size_t i = 0; i < size; ++i) {
     lane.next[i] = static_cast<uint8_t>(i + 1);
     lane.previous[i] = static_cast<uint8_t>(i - 1);
-    Merge merge;
-    if (i + 1 < size) {
-      const auto left = static_cast<uint8_t>(word[one_a_byte ? i : 0]);
-      const auto right = static_cast<uint8_t>(word[one_a_byte ? i + 1 : 0]);
-      merge = one_a_byte && (left | right) < 128
-                  ? ascii_pairs_[static_cast<size_t>(left << 7 | right)]
-                  : pairs_.Find(lane.symbols[i], lane.symbols[i + 1]);
-    }
-    lane.ranks[i] = merge.rank;
-    lane.merged[i] = merge.id;
   }
+  for (size_t i = 0; i + 1 < size; ++i) {
+    if (one_a_byte)
+      SetPair(lane, i,
+              byte_pairs_[static_cast<size_t>(static_cast<uint8_t>(word[i])) << 8 |
+                          static_cast<uint8_t>(word[i + 1])]);
+    else
+      SetPair(lane, i, pairs_.Find(lane.symbols[i], lane.symbols[i + 1]));
+  }
+  const size_t scanned = (size + kScanned - 1) / kScanned * kScanned;
+  for (size_t i = size == 0 ? 0 : size - 1; i < scanned; ++i) lane.keys[i] = kNoMerge;
+}
+
+void Bpe::SetPair(Lane& lane, size_t at, Merge merge) {
+  const bool none = merge.rank == UINT32_MAX;
+  lane.keys[at] = none ? kNoMerge : static_cast<int32_t>(merge.rank << 6 | at);
+  lane.merged[at] = merge.id;
 }
 
 bool Bpe::StepLane(Lane& lane) const {
   for (size_t i = 0; i < lane.num_pending; ++i) {
     const size_t at = lane.pending[i];
-    const Merge merge = pairs_.Find(lane.symbols[at], lane.symbols[lane.next[at]]);
-    lane.ranks[at] = merge.rank;
-    lane.merged[at] = merge.id;
+    SetPair(lane, at, pairs_.Find(lane.symbols[at], lane.symbols[lane.next[at]]));
   }
   lane.num_pending = 0;
   const size_t size = lane.size;
-  uint32_t lowest = UINT32_MAX;
-  size_t at = 0;
-  for (size_t i = 0; i + 1 < size; ++i) {
-    const bool lower = lane.ranks[i] < lowest;
-    lowest = lower ? lane.ranks[i] : lowest;
-    at = lower ? i : at;
-  }
-  if (lowest == UINT32_MAX) {
+  int32_t lowest = kNoMerge;
+  for (size_t i = 0; i < size; i += kScanned)
+    for (size_t k = 0; k < kScanned; ++k) lowest = std::min(lowest, lane.keys[i + k]);
+  if (lowest == kNoMerge) {
     size_t left = 0;
     for (size_t i = 0; i < size; i = lane.next[i]) lane.symbols[left++] = lane.symbols[i];
     lane.size = static_cast<uint8_t>(left);
     return false;
   }
+  const auto at = static_cast<size_t>(lowest & (kShortWord - 1));
   lane.symbols[at] = lane.merged[at];
-  lane.ranks[at] = UINT32_MAX;
+  lane.keys[at] = kNoMerge;
   const size_t gone = lane.next[at];
-  lane.ranks[gone] = UINT32_MAX;
+  lane.keys[gone] = kNoMerge;
   const size_t behind = lane.next[gone];
   lane.next[at] = static_cast<uint8_t>(behind);
   const auto look_up_later = [&](size_t left, size_t right) {

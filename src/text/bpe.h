@@ -34,8 +34,12 @@ class Bpe : public Model {
   // Merges are added in order of rank; then Finish.
   Bpe(BpeOptions options, Vocab vocab);
   void ReserveMerges(size_t merges) { pairs_.Reserve(merges); }
-  // Literals as in the file. The result of the merge must be a token.
-  Status AddMerge(std::string_view left, std::string_view right);
+  // Literals as in the file, as many at once as there are. The results must be tokens.
+  struct Literals {
+    std::string_view left, right;
+  };
+  static constexpr size_t kMaxMerges = 32;
+  Status AddMerges(std::span<const Literals> merges);
   // Any two tokens that together spell a third may merge, with the rank of the third; UINT32_MAX:
   // the token is no result of a merge.
   void AddMergesOfSplits(std::span<const uint32_t> rank_of_id);
@@ -52,15 +56,17 @@ class Bpe : public Model {
   const Vocab& vocab() const { return vocab_; }
 
  private:
-  static constexpr size_t kShortWord = 32;
+  static constexpr size_t kShortWord = 64;
   // Whether the merges lead from a token's text back to the token, found out on first use.
   enum SelfState : uint8_t { kUnknown, kIsItself, kIsNot };
 
   // A short word while it is merged. Live symbols are a list linked by `next` and `previous`; a
-  // dead one has no rank.
+  // dead one merges with nothing.
   struct Lane {
+    // Of the pair of symbol i and the one behind it: rank << 6 | i, so that the least is the pair
+    // to merge; kNoMerge up to a whole number of kScanned entries.
+    alignas(64) std::array<int32_t, kShortWord> keys;
     std::array<int32_t, kShortWord> symbols;
-    std::array<uint32_t, kShortWord> ranks;  // of the pair of symbol i and the one behind it
     std::array<int32_t, kShortWord> merged;  // what that pair becomes
     std::array<uint8_t, kShortWord> next, previous;
     uint8_t size;
@@ -68,6 +74,9 @@ class Bpe : public Model {
     std::array<uint8_t, 2> pending;
     uint8_t num_pending;
   };
+  static constexpr int32_t kNoMerge = INT32_MAX;
+  static constexpr size_t kScanned = 16;
+  static void SetPair(Lane& lane, size_t at, Merge merge);
   struct Item;
   struct Block;
 
@@ -80,6 +89,8 @@ class Bpe : public Model {
   void AppendCharacter(std::string_view character, bool first, bool last,
                        std::vector<int32_t>& symbols) const;
   size_t MergeLong(int32_t* symbols, size_t size) const;
+  void AddPair(int32_t left, int32_t right, Merge merge);
+  int32_t MergedId(std::string_view merged);
   bool EncodesToItself(int32_t id, std::string_view word) const;
   bool FindWordMarkCuts() const;
 
@@ -89,14 +100,14 @@ class Bpe : public Model {
   LiteralMatcher atoms_;
   std::unordered_set<int32_t> atom_ids_;
   uint32_t next_rank_ = 0;
-  int32_t likely_id_ = 0;  // of the next merge: most files number results in order
+  int32_t last_merged_ = 0;  // most files list merges in the order of their results
   int32_t unk_id_ = -1;
   bool affixes_ = false;
   bool cuts_before_word_mark_ = false;
   std::array<int32_t, 256> byte_ids_{};   // byte-level: the token of a byte; else of <0xNN>
   std::array<int32_t, 128> ascii_ids_{};  // character-level: the token of an ASCII character
-  // Byte-level: the merge of two ASCII bytes at [left << 7 | right].
-  std::vector<Merge> ascii_pairs_;
+  // Byte-level: the merge of two bytes at [left << 8 | right].
+  std::vector<Merge> byte_pairs_;
   uint64_t serial_;  // of this model, for the caches of threads
   // A cache of answers that depend on immutable data only, so relaxed races are harmless.
   mutable std::unique_ptr<std::atomic<uint8_t>[]> self_;

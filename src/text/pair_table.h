@@ -1,9 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-// (left id, right id) -> merge: open addressing, immutable once filled, then thread-safe.
+// (left id, right id) -> merge: filled by Add, made by Build, then immutable and thread-safe.
+//
+//   pair as one number  = left << id_bits | right
+//   hash                = pair * odd, in as many bits, so that no two pairs share one
+//                         | bucket | tag |
+//   slot (64 bits)      | 0 | tag | rank | id |      bucket: four slots, filled from the first
+//
+// The bucket stands for the rest of the pair, so a slot needs no key; four of them share half a
+// cache line, and which of them holds the pair is found without a branch. Pairs beyond the fourth
+// of a bucket are kept apart.
 #pragma once
 
-#include <bit>
 #include <cstdint>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -18,88 +27,73 @@ struct Merge {
 
 class PairTable {
  public:
-  void Reserve(size_t pairs) { Rebuild(std::bit_ceil(pairs * 2 + 16)); }
+  // Ids of tokens, and ranks, lie below these.
+  static constexpr int kMaxIdBits = 22;
+  static constexpr uint32_t kMaxRank = 1u << 25;
 
+  void Reserve(size_t pairs) { given_.reserve(pairs); }
   // The last value given to a pair stays.
-  void Set(int32_t left, int32_t right, Merge merge) {
-    if ((size_ + 1) * 2 > slots_.size()) Rebuild(slots_.empty() ? 64 : slots_.size() * 2);
-    lefts_.Add(left);
-    rights_.Add(right);
-    Slot& slot = Locate(KeyOf(left, right));
-    if (slot.key == kEmpty) ++size_;
-    slot = {KeyOf(left, right), merge};
+  void Add(int32_t left, int32_t right, Merge merge) {
+    given_.push_back({left, right, merge.rank, merge.id});
   }
+  void Build();
 
+  // Ids must be tokens: not negative, and none above those of the vocabulary.
   Merge Find(int32_t left, int32_t right) const {
-    if (!lefts_.Has(left) || !rights_.Has(right)) return Merge();
-    const uint64_t key = KeyOf(left, right);
-    size_t at = Hash(key) >> shift_;
-    while (true) {
-      const Slot& slot = slots_[at];
-      if (slot.key == key) return slot.merge;
-      if (slot.key == kEmpty) return Merge();
-      at = (at + 1) & (slots_.size() - 1);
+    if (!InRange(left, right)) return Merge();
+    const uint64_t hash = HashOf(left, right);
+    const uint64_t* bucket = &slots_[(hash >> tag_bits_) * kBucket];
+    const uint64_t tag = hash & tag_mask_;
+    uint64_t found = kEmpty;
+    for (size_t i = 0; i < kBucket; ++i) found = bucket[i] >> tag_shift_ == tag ? bucket[i] : found;
+    if (found == kEmpty) {
+      if (bucket[kBucket - 1] != kEmpty && Overflows(hash >> tag_bits_)) [[unlikely]]
+        return FindApart(left, right);
+      return Merge();
     }
+    return {static_cast<uint32_t>(found >> id_bits_ & rank_mask_),
+            static_cast<int32_t>(found & id_mask_)};
   }
 
   // Fetches what Find will look at.
   void Prefetch(int32_t left, int32_t right) const {
-    if (lefts_.Has(left) && rights_.Has(right))
-      __builtin_prefetch(&slots_[Hash(KeyOf(left, right)) >> shift_]);
+    __builtin_prefetch(&slots_[(HashOf(left, right) >> tag_bits_) * kBucket]);
   }
 
  private:
   static constexpr uint64_t kEmpty = UINT64_MAX;
-  struct Slot {
-    uint64_t key = kEmpty;
-    Merge merge;
-  };
-  using Slots = std::vector<Slot, LargeAllocator<Slot>>;
-
-  // The ids that stand on one side of any pair: small enough for the nearest cache, and most
-  // tokens of a finished word are in neither set.
-  class IdSet {
-   public:
-    void Add(int32_t id) {
-      const size_t word = static_cast<uint32_t>(id) >> 6;
-      if (word >= bits_.size()) bits_.resize(word + word / 2 + 16);
-      bits_[word] |= uint64_t{1} << (id & 63);
-    }
-    bool Has(int32_t id) const {
-      const size_t word = static_cast<uint32_t>(id) >> 6;
-      return word < bits_.size() && (bits_[word] >> (id & 63) & 1) != 0;
-    }
-
-   private:
-    std::vector<uint64_t> bits_;
+  static constexpr size_t kBucket = 4;
+  struct Given {
+    int32_t left, right;
+    uint32_t rank;
+    int32_t id;
   };
 
-  static uint64_t KeyOf(int32_t left, int32_t right) {
-    return static_cast<uint64_t>(static_cast<uint32_t>(left)) << 32 | static_cast<uint32_t>(right);
+  // Symbols that are in no pair may have ids beyond the table's.
+  bool InRange(int32_t left, int32_t right) const {
+    return (static_cast<uint32_t>(left) | static_cast<uint32_t>(right)) >> id_bits_ == 0;
   }
-  static uint64_t Hash(uint64_t key) {
-    key ^= key >> 32;
-    return key * 0x9e3779b97f4a7c15ull;
+  uint64_t KeyOf(int32_t left, int32_t right) const {
+    return static_cast<uint64_t>(static_cast<uint32_t>(left)) << id_bits_ |
+           static_cast<uint32_t>(right);
   }
+  uint64_t HashOf(int32_t left, int32_t right) const {
+    return KeyOf(left, right) * 0x9e3779b97f4a7c15ull & pair_mask_;
+  }
+  bool Overflows(uint64_t bucket) const {
+    return (overflows_[bucket / 64] >> bucket % 64 & 1) != 0;
+  }
+  void ChooseLayout();
+  void Insert(const Given& pair);
+  Merge FindApart(int32_t left, int32_t right) const;
 
-  Slot& Locate(uint64_t key) {
-    size_t at = Hash(key) >> shift_;
-    while (slots_[at].key != key && slots_[at].key != kEmpty) at = (at + 1) & (slots_.size() - 1);
-    return slots_[at];
-  }
-
-  void Rebuild(size_t slots) {
-    Slots old(slots);
-    old.swap(slots_);
-    shift_ = 64 - std::countr_zero(slots);
-    for (const Slot& slot : old)
-      if (slot.key != kEmpty) Locate(slot.key) = slot;
-  }
-
-  Slots slots_ = Slots(2);
-  IdSet lefts_, rights_;
-  int shift_ = 63;
-  size_t size_ = 0;
+  std::vector<Given> given_;  // until Build
+  std::vector<uint64_t, LargeAllocator<uint64_t>> slots_ =
+      std::vector<uint64_t, LargeAllocator<uint64_t>>(kBucket, kEmpty);
+  std::vector<uint64_t> overflows_;  // a bit for each bucket with pairs in `apart_`
+  std::unordered_map<uint64_t, Merge> apart_;
+  int id_bits_ = 0, tag_bits_ = 0, tag_shift_ = 0;
+  uint64_t pair_mask_ = 0, tag_mask_ = 0, rank_mask_ = 0, id_mask_ = 0;
 };
 
 }  // namespace trireme

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <array>
 #include <memory>
 
 #include "text/bpe.h"
@@ -78,26 +79,30 @@ StatusOr<Document> ReadDocument(std::string_view text) {
 Status ReadMerges(std::string_view array, Bpe& bpe) {
   JsonCursor cursor(array);
   if (!cursor.Take('[')) return InvalidArgument("model: merges is not a list");
-  std::string scratch_left, scratch_right;
+  std::array<std::string, 2 * Bpe::kMaxMerges> scratch;  // of literals with escapes
+  std::array<Bpe::Literals, Bpe::kMaxMerges> merges;
+  size_t count = 0;
   for (bool first = true; !cursor.Take(']'); first = false) {
     if (!first) TRIREME_RETURN_IF_ERROR(cursor.Expect(','));
-    std::string_view left, right;
+    auto& [left, right] = merges[count];
     if (cursor.Take('[')) {
-      TRIREME_RETURN_IF_ERROR(cursor.String(scratch_left, left));
+      TRIREME_RETURN_IF_ERROR(cursor.String(scratch[2 * count], left));
       TRIREME_RETURN_IF_ERROR(cursor.Expect(','));
-      TRIREME_RETURN_IF_ERROR(cursor.String(scratch_right, right));
+      TRIREME_RETURN_IF_ERROR(cursor.String(scratch[2 * count + 1], right));
       TRIREME_RETURN_IF_ERROR(cursor.Expect(']'));
     } else {
-      TRIREME_RETURN_IF_ERROR(cursor.String(scratch_left, left));
+      TRIREME_RETURN_IF_ERROR(cursor.String(scratch[2 * count], left));
       const size_t space = left.find(' ');
       if (space == left.npos || left.find(' ', space + 1) != left.npos)
         return InvalidArgument("model: merge '{}' is not two tokens with a space between", left);
       right = left.substr(space + 1);
       left = left.substr(0, space);
     }
-    TRIREME_RETURN_IF_ERROR(bpe.AddMerge(left, right));
+    if (++count < merges.size()) continue;
+    TRIREME_RETURN_IF_ERROR(bpe.AddMerges(merges));
+    count = 0;
   }
-  return OkStatus();
+  return bpe.AddMerges(std::span(merges).first(count));
 }
 
 StatusOr<std::unique_ptr<Model>> MakeBpe(const Document& document, bool byte_level,

@@ -37,7 +37,8 @@ class Unigram : public Model {
   int32_t id_limit() const override { return vocab_.id_limit(); }
 
  private:
-  Unigram(UnigramOptions options, Vocab vocab) : options_(options), vocab_(std::move(vocab)) {}
+  Unigram(UnigramOptions options, Vocab vocab)
+      : options_(options), vocab_(Finished(std::move(vocab))) {}
   template <typename Real>
   Status EncodeWord(std::string_view word, std::vector<int32_t>& ids) const;
   Status AppendUnknown(std::string_view text, std::vector<int32_t>& ids) const;

@@ -2,19 +2,19 @@
 #include "text/vocab.h"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 
+#include "base/check.h"
 #include "text/byte_level.h"
 #include "text/hash.h"
 
 namespace trireme {
 
-uint64_t Vocab::HashOf(std::string_view text) { return HashBytes(text); }
-
 void Vocab::Reserve(size_t tokens, size_t bytes) {
   entries_.reserve(tokens);
+  order_.reserve(tokens);
   arena_.reserve(bytes);
-  Grow(std::bit_ceil(std::max<size_t>(tokens + tokens / 3, 64)));
 }
 
 Status Vocab::Add(std::string_view literal, int64_t id) {
@@ -55,46 +55,65 @@ Status Vocab::Place(size_t offset, int64_t id, bool literal_only) {
     literal_only_[std::string(Text(checked_id))] = checked_id;
   } else {
     longest_text_ = std::max(longest_text_, size);
-    Index(Text(checked_id), checked_id);
+    order_.push_back(checked_id);
   }
   return OkStatus();
 }
 
-void Vocab::Index(std::string_view text, int32_t id) {
-  if ((num_indexed_ + 1) * 4 > slots_.size() * 3) Grow(std::max<size_t>(64, slots_.size() * 2));
-  const uint64_t hash = HashOf(text);
+void Vocab::Finish() {
+  slots_.assign(std::bit_ceil(std::max<size_t>(order_.size() + order_.size() / 3, 16)), Slot());
+  constexpr size_t kAhead = 16;
+  std::array<uint64_t, kAhead> hashes;
+  for (size_t i = 0; i < order_.size() + kAhead; ++i) {
+    if (i >= kAhead) Index(order_[i - kAhead], hashes[i % kAhead]);
+    if (i >= order_.size()) continue;
+    hashes[i % kAhead] = HashBytes(Text(order_[i]));
+    __builtin_prefetch(&slots_[hashes[i % kAhead] & (slots_.size() - 1)]);
+  }
+  order_ = {};
+}
+
+void Vocab::Index(int32_t id, uint64_t hash) {
+  size_t at = NextSlot(hash, hash);
+  while (slots_[at].id >= 0 && Text(slots_[at].id) != Text(id)) at = NextSlot(at + 1, hash);
+  slots_[at] = {static_cast<uint32_t>(hash >> 32), id};
+}
+
+size_t Vocab::NextSlot(size_t at, uint64_t hash) const {
   const size_t mask = slots_.size() - 1;
-  for (size_t at = hash & mask;; at = (at + 1) & mask) {
-    Slot& slot = slots_[at];
-    if (slot.id >= 0 && !(slot.tag == hash >> 32 && Text(slot.id) == text)) continue;
-    if (slot.id < 0) ++num_indexed_;
-    slot = {static_cast<uint32_t>(hash >> 32), id};
-    return;
-  }
+  for (at &= mask;; at = (at + 1) & mask)
+    if (slots_[at].id < 0 || slots_[at].tag == hash >> 32) return at;
 }
 
-void Vocab::Grow(size_t slots) {
-  if (slots <= slots_.size()) return;
-  Slots old(slots);
-  old.swap(slots_);
-  const size_t mask = slots - 1;
-  for (const Slot& slot : old) {
-    if (slot.id < 0) continue;
-    size_t at = HashOf(Text(slot.id)) & mask;
-    while (slots_[at].id >= 0) at = (at + 1) & mask;
-    slots_[at] = slot;
-  }
+int32_t Vocab::FindFrom(size_t at, std::string_view text, uint64_t hash) const {
+  // An id that was given to another token later no longer has this text.
+  while (slots_[at].id >= 0 && Text(slots_[at].id) != text) at = NextSlot(at + 1, hash);
+  return slots_[at].id;
 }
 
-int32_t Vocab::FindHashed(std::string_view text, uint64_t hash) const {
+int32_t Vocab::Find(std::string_view text) const {
   if (slots_.empty()) return -1;
-  const size_t mask = slots_.size() - 1;
-  for (size_t at = hash & mask;; at = (at + 1) & mask) {
-    const Slot slot = slots_[at];
-    if (slot.id < 0) return -1;
-    // An id that was given to another token later no longer has this text.
-    if (slot.tag == hash >> 32 && Text(slot.id) == text) return slot.id;
+  const uint64_t hash = HashBytes(text);
+  return FindFrom(NextSlot(hash, hash), text, hash);
+}
+
+void Vocab::FindAll(std::span<const std::string_view> texts, int32_t* ids) const {
+  TRIREME_DCHECK(texts.size() <= kMaxTexts);
+  std::array<uint64_t, kMaxTexts> hashes;
+  std::array<size_t, kMaxTexts> slots;
+  for (size_t i = 0; i < texts.size(); ++i) {
+    hashes[i] = HashBytes(texts[i]);
+    __builtin_prefetch(&slots_[hashes[i] & (slots_.size() - 1)]);
   }
+  for (size_t i = 0; i < texts.size(); ++i) {
+    slots[i] = NextSlot(hashes[i], hashes[i]);
+    ids[i] = slots_[slots[i]].id;
+    if (ids[i] >= 0) __builtin_prefetch(&entries_[static_cast<size_t>(ids[i])]);
+  }
+  for (size_t i = 0; i < texts.size(); ++i)
+    if (ids[i] >= 0) __builtin_prefetch(Text(ids[i]).data());
+  for (size_t i = 0; i < texts.size(); ++i)
+    if (ids[i] >= 0) ids[i] = FindFrom(slots[i], texts[i], hashes[i]);
 }
 
 int32_t Vocab::FindLiteral(std::string_view literal) const {

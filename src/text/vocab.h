@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Token <-> id table. Immutable once filled, then thread-safe.
+// Token <-> id table. Filled by Add..., made ready by Finish, then immutable and thread-safe.
 //
 // A byte-level vocabulary keeps the bytes its tokens stand for, not their spelling in the file
 // ("literal"), so that text is looked up as it is. Literals with characters outside the
@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -32,14 +33,14 @@ class Vocab {
   // A token that matches no text.
   Status AddLiteralOnly(std::string_view literal, int64_t id);
 
+  // Called once, by the model that takes the vocabulary: nothing is found before.
+  void Finish();
+
   // Id of the token that stands for `text`, or -1. `text` is text, not a literal.
-  int32_t Find(std::string_view text) const { return FindHashed(text, HashOf(text)); }
-  // The same in two steps, so that other work can go between.
-  static uint64_t HashOf(std::string_view text);
-  void Prefetch(uint64_t hash) const {
-    if (!slots_.empty()) __builtin_prefetch(&slots_[hash & (slots_.size() - 1)]);
-  }
-  int32_t FindHashed(std::string_view text, uint64_t hash) const;
+  int32_t Find(std::string_view text) const;
+  // The same for many texts, whose look-ups then wait for memory together.
+  static constexpr size_t kMaxTexts = 64;
+  void FindAll(std::span<const std::string_view> texts, int32_t* ids) const;
   int32_t FindLiteral(std::string_view literal) const;
   // What the token stands for; "" for an id below id_limit() that is not there.
   std::string_view Text(int32_t id) const {
@@ -74,17 +75,24 @@ class Vocab {
 
   // Makes what the arena holds from `offset` on the text of `id`.
   Status Place(size_t offset, int64_t id, bool literal_only);
-  void Index(std::string_view text, int32_t id);
-  void Grow(size_t slots);
+  void Index(int32_t id, uint64_t hash);
+  // The slot that holds the tag of `hash`, or the empty one that ends the search, from `at` on.
+  size_t NextSlot(size_t at, uint64_t hash) const;
+  int32_t FindFrom(size_t at, std::string_view text, uint64_t hash) const;
 
   bool byte_level_;
   std::string arena_;
   std::vector<Entry, LargeAllocator<Entry>> entries_;  // by id
-  Slots slots_;  // open addressing, power of two, at most three quarters full
-  size_t num_indexed_ = 0;
+  Slots slots_;                 // open addressing, power of two, at most three quarters full
+  std::vector<int32_t> order_;  // ids as they were added, until Finish
   size_t num_tokens_ = 0;
   size_t longest_text_ = 0;
   std::unordered_map<std::string, int32_t> literal_only_;
 };
+
+inline Vocab Finished(Vocab vocab) {
+  vocab.Finish();
+  return vocab;
+}
 
 }  // namespace trireme

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <memory>
 #include <numeric>
@@ -141,14 +142,20 @@ StatusOr<TokenizerParts> ParseVocabAndMerges(std::string_view vocab_text, std::s
   const CutStyle style = GuessCutStyle(vocab);
   auto bpe = std::make_unique<Bpe>(BpeOptions{}, std::move(vocab));
   bpe->ReserveMerges(merges.size() / 10);
+  std::array<Bpe::Literals, Bpe::kMaxMerges> pending;
+  size_t count = 0;
   std::string_view line;
   for (bool first = true; NextLine(merges, line); first = false) {
     if (line.empty() || (first && line.starts_with("#version"))) continue;
     const size_t space = line.find(' ');
     if (space == line.npos || line.find(' ', space + 1) != line.npos)
       return InvalidArgument("merges.txt: '{}' is not two tokens with a space between", line);
-    TRIREME_RETURN_IF_ERROR(bpe->AddMerge(line.substr(0, space), line.substr(space + 1)));
+    pending[count++] = {line.substr(0, space), line.substr(space + 1)};
+    if (count < pending.size()) continue;
+    TRIREME_RETURN_IF_ERROR(bpe->AddMerges(pending));
+    count = 0;
   }
+  TRIREME_RETURN_IF_ERROR(bpe->AddMerges(std::span(pending).first(count)));
   TRIREME_RETURN_IF_ERROR(bpe->Finish());
   ShareBytes(bpe->vocab(), parts);
   parts.model = std::move(bpe);

@@ -21,7 +21,7 @@ Status NoUnknownToken(std::string_view word, std::string_view unk_token) {
 
 WordPiece::WordPiece(WordPieceOptions options, Vocab vocab)
     : options_(std::move(options)),
-      vocab_(std::move(vocab)),
+      vocab_(Finished(std::move(vocab))),
       unk_id_(vocab_.Find(options_.unk_token)) {}
 
 Status WordPiece::Encode(std::string_view text, std::span<const Span> words,
@@ -69,7 +69,7 @@ std::optional<int32_t> WordPiece::TokenToId(std::string_view token) const {
 
 WordLevel::WordLevel(std::string unk_token, Vocab vocab)
     : unk_token_(std::move(unk_token)),
-      vocab_(std::move(vocab)),
+      vocab_(Finished(std::move(vocab))),
       unk_id_(vocab_.Find(unk_token_)) {}
 
 Status WordLevel::Encode(std::string_view text, std::span<const Span> words,
