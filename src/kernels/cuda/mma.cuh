@@ -28,6 +28,11 @@ __device__ inline void CopyAsync16(uint32_t target, const void* source, bool val
                : "memory");
 }
 
+__device__ inline void CopyAsync16(uint32_t target, const void* source) {
+  asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16;" ::"r"(target), "l"(source)
+               : "memory");
+}
+
 __device__ inline void CopyAsyncCommit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 
 // Waits until at most kPending of this thread's groups are under way.
@@ -60,6 +65,13 @@ __device__ inline void LoadMatrix4Transposed(uint32_t address, uint32_t (&r)[4])
                : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
                : "r"(address)
                : "memory");
+}
+
+// An 8x8 matrix of 16-bit values, of which lane 4 g + t holds (g, 2t) and (g, 2t + 1), transposed.
+__device__ inline uint32_t TransposeMatrix(uint32_t pair) {
+  uint32_t transposed;
+  asm("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(transposed) : "r"(pair));
+  return transposed;
 }
 
 // d[16 x 8] += a[16 x 16] b[16 x 8], float32. Lane = 4 g + t holds
@@ -102,11 +114,17 @@ __device__ inline uint32_t Pack2<__half>(float low, float high) {
   return *reinterpret_cast<const uint32_t*>(&pair);
 }
 
-// Two e4m3 values (the low 16 bits) as float16.
-__device__ inline uint32_t HalvesOfE4M3(uint32_t pair) {
-  const __half2_raw raw =
-      __nv_cvt_fp8x2_to_halfraw2(static_cast<__nv_fp8x2_storage_t>(pair), __NV_E4M3);
-  return *reinterpret_cast<const uint32_t*>(&raw);
+// Four e4m3 values as float16, `low` of the lower 16 bits. In PTX because the compiler takes the
+// upper ones as they are only where they are named so.
+__device__ inline void HalvesOfE4M3(uint32_t x, uint32_t& low, uint32_t& high) {
+  asm("{\n"
+      ".reg .b16 l, h;\n"
+      "mov.b32 {l, h}, %2;\n"
+      "cvt.rn.f16x2.e4m3x2 %0, l;\n"
+      "cvt.rn.f16x2.e4m3x2 %1, h;\n"
+      "}"
+      : "=r"(low), "=r"(high)
+      : "r"(x));
 }
 
 __device__ inline float Exp2(float x) {

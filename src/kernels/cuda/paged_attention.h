@@ -22,8 +22,8 @@
 // V. Rows beyond the counts are not written. The same step gives the same bits again; another batch
 // may split a sequence's keys elsewhere. sm_80 up; the fast prefill kernel needs sm_90a.
 //
-// Decode is bound by reading the cache (99 % of the read limit at 256 sequences of 4,096 tokens in
-// BF16, one H200), prefill by the tensor cores (76 % of a large product at 8,192 tokens);
+// Decode is bound by reading the cache (98 % of the read limit at 256 sequences of 4,096 tokens in
+// FP8, one H200), prefill by the tensor cores (73 % of a large product at 8,192 tokens in BF16);
 // docs/performance.md has the figures.
 //
 // The workspace holds the plan: who works on which keys, decided on the device from the step's

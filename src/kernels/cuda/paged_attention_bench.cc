@@ -201,12 +201,17 @@ void BenchDecode(Bench& bench, const BenchCase& c) {
     return RopePagedAttention(step.Rope(i), step.Attention(i), context) == cudaSuccess;
   });
   bench.Report({.name = name, .detail = "with rope, write", .us = fused, .bytes = step.bytes()});
+  const double plan = bench.Time(4, kReplays, [&](int, LaunchContext& context) {
+    return PlanPagedAttention(step.Attention(0), context) == cudaSuccess;
+  });
+  bench.Report({.name = name, .detail = "plan", .us = plan});
 }
 
 void BenchPrefill(Bench& bench, const BenchCase& c) {
-  const std::string name = "attention/prefill/d" + std::to_string(c.head_dim) + "/" +
-                           std::to_string(c.batch) + "x" + std::to_string(c.query_len) + "+" +
-                           std::to_string(c.context);
+  const bool float8 = c.cache == Element::kFloat8E4M3;
+  const std::string name = std::string("attention/prefill/") + (float8 ? "fp8/d" : "bf16/d") +
+                           std::to_string(c.head_dim) + "/" + std::to_string(c.batch) + "x" +
+                           std::to_string(c.query_len) + "+" + std::to_string(c.context);
   if (!bench.Wants(name)) return;
   const BenchStep step(c);
   if (!Plan(step)) return;
@@ -244,6 +249,8 @@ TRIREME_GPU_BENCH(attention) {
                                         {32, 4096},
                                         {64, 1024},
                                         {512, 140},
+                                        {1024, 192},
+                                        {32, 8192},
                                         {256, 1024},
                                         {256, 4096}}) {
       BenchDecode(bench, {.batch = batch, .context = length - 1, .cache = cache});
@@ -252,12 +259,17 @@ TRIREME_GPU_BENCH(attention) {
   for (const int block_size : {16, 128}) {
     BenchDecode(bench, {.batch = 64, .context = 4095, .block_size = block_size});
   }
-  for (const int length : {512, 2048, 8192}) {
-    BenchPrefill(bench, {.batch = 16384 / length, .context = 0, .query_len = length});
+  for (const Element cache : {Element::kBFloat16, Element::kFloat8E4M3}) {
+    for (const int length : {128, 512, 2048, 8192}) {
+      BenchPrefill(bench,
+                   {.batch = 16384 / length, .context = 0, .query_len = length, .cache = cache});
+    }
   }
   BenchPrefill(bench, {.batch = 2, .context = 0, .query_len = 8192, .num_kv_heads = 32});
   BenchPrefill(bench, {.batch = 2, .context = 0, .query_len = 8192, .block_size = 16});
   BenchPrefill(bench, {.batch = 2, .context = 6144, .query_len = 2048});
+  BenchPrefill(bench,
+               {.batch = 2, .context = 6144, .query_len = 2048, .cache = Element::kFloat8E4M3});
   BenchPrefill(bench, {.batch = 8, .context = 0, .query_len = 2048, .head_dim = 64});
   BenchPrefill(bench, {.batch = 2, .context = 0, .query_len = 8192, .generic = true});
 }

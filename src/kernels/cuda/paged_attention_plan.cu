@@ -55,7 +55,7 @@ __device__ void CountTiles(const PlanArgs& p, int num_seqs, int* warp_sums, int&
     SequenceRows s = {};
     if (seq < num_seqs) {
       s = RowsOf(p.cu_query_lens, p.context_lens, seq, p.plan.group, p.window);
-      if (s.decodes()) decode = s.num_key_tiles(0, s.rows - 1) * p.plan.units;
+      if (s.decodes()) decode = s.decode_tiles() * p.plan.units;
     }
     const int tiles = s.decodes() ? 0 : (s.rows + kPrefillRows - 1) / kPrefillRows;
     int total = 0;
@@ -67,7 +67,8 @@ __device__ void CountTiles(const PlanArgs& p, int num_seqs, int* warp_sums, int&
     for (int tile = 0; tile < tiles; ++tile) {
       const int row = tile * kPrefillRows;
       const int last = min(row + kPrefillRows, s.rows) - 1;
-      p.plan.unsorted_tiles[prefill_before + tile] = {seq, row, s.num_key_tiles(row, last), 0};
+      p.plan.unsorted_tiles[prefill_before + tile] = {seq, row, s.num_tiles(row, last, kKeyTile),
+                                                      0};
     }
   }
   __syncthreads();
@@ -88,29 +89,71 @@ __device__ int SequenceOfTile(const int32_t* offsets, int num_seqs, int tile) {
   return low;
 }
 
-__device__ void ShareOutDecode(const PlanArgs& p, int num_seqs, int tiles) {
-  const int wanted = (tiles + kMinTilesPerWorker - 1) / kMinTilesPerWorker;
-  const int workers = wanted < p.plan.max_workers ? wanted : p.plan.max_workers;
+// Where a share begins: the sequence, its item and the item's key tile.
+struct DecodePlace {
+  SequenceRows s;
+  int seq;
+  int unit;
+  int tile;
+  int item;   // its tiles
+  int tiles;  // of all before the share
+};
+
+__device__ DecodePlace BeginOfWorker(const PlanArgs& p, int num_seqs, int worker, int workers,
+                                     int tiles) {
+  DecodePlace place;
+  place.tiles = FirstTileOfWorker(worker, workers, tiles);
+  place.seq = SequenceOfTile(p.plan.tile_offsets, num_seqs, min(place.tiles, tiles - 1));
+  place.s = RowsOf(p.cu_query_lens, p.context_lens, place.seq, p.plan.group, p.window);
+  place.item = place.s.decode_tiles();
+  const int offset = place.tiles - p.plan.tile_offsets[place.seq];
+  place.unit = offset / place.item;
+  place.tile = offset - place.unit * place.item;
+  if (place.tile > 0 && int64_t{place.item} * kWholeItemsPerShare * workers <= tiles) {
+    // To the nearer end of the item.
+    place.tiles += 2 * place.tile < place.item ? -place.tile : place.item - place.tile;
+    place.unit += 2 * place.tile < place.item ? 0 : 1;
+    place.tile = 0;
+  }
+  if (place.unit == p.plan.units && place.tiles < tiles) {
+    place.seq = SequenceOfTile(p.plan.tile_offsets, num_seqs, place.tiles);
+    place.s = RowsOf(p.cu_query_lens, p.context_lens, place.seq, p.plan.group, p.window);
+    place.item = place.s.decode_tiles();
+    place.unit = 0;
+  }
+  return place;
+}
+
+// begins: room for all workers and one more.
+__device__ void ShareOutDecode(const PlanArgs& p, int num_seqs, int tiles, int* begins) {
+  const int warps = p.plan.max_workers / p.plan.max_blocks;
+  const int items = num_seqs * p.plan.units;
+  const int tiles_of_block = kMinTilesPerWorker * warps;
+  const bool alone = tiles <= int64_t{items} * kMaxTilesAlone * warps;
+  const int wanted = alone ? items : (tiles + tiles_of_block - 1) / tiles_of_block;
+  const int workers = min(tiles, min(wanted, p.plan.max_blocks) * warps);
   for (int w = static_cast<int>(threadIdx.x); w < p.plan.max_workers; w += kThreads) {
     DecodeWorker worker = {};
     if (w < workers) {
-      const int begin = FirstTileOfWorker(w, workers, tiles);
-      worker.num_tiles = FirstTileOfWorker(w + 1, workers, tiles) - begin;
-      worker.seq = SequenceOfTile(p.plan.tile_offsets, num_seqs, begin);
-      const int offset = begin - p.plan.tile_offsets[worker.seq];
-      const SequenceRows s =
-          RowsOf(p.cu_query_lens, p.context_lens, worker.seq, p.plan.group, p.window);
-      const int item = s.num_key_tiles(0, s.rows - 1);
-      worker.unit = offset / item;
-      worker.tile = offset % item;
-      worker.first_token = s.first_token;
-      worker.context = s.context;
-      worker.query_len = s.query_len;
-      worker.first_tile = p.plan.tile_offsets[worker.seq];
-      worker.total_tiles = tiles;
-      worker.workers = workers;
+      const DecodePlace begin = BeginOfWorker(p, num_seqs, w, workers, tiles);
+      begins[w] = begin.tiles;
+      worker.seq = begin.seq;
+      worker.unit = begin.unit;
+      worker.tile = begin.tile;
+      worker.first_token = begin.s.first_token;
+      worker.context = begin.s.context;
+      worker.query_len = begin.s.query_len;
+      // Shares within an item begin where FirstTileOfWorker says.
+      const int item_begin = begin.tiles - begin.tile;
+      worker.first_worker = WorkerOfTile(item_begin, workers, tiles);
+      worker.last_worker = WorkerOfTile(item_begin + begin.item - 1, workers, tiles);
     }
     p.plan.workers[w] = worker;
+  }
+  if (threadIdx.x == 0) begins[workers] = tiles;
+  __syncthreads();
+  for (int w = static_cast<int>(threadIdx.x); w < workers; w += kThreads) {
+    p.plan.workers[w].num_tiles = begins[w + 1] - begins[w];
   }
   for (int i = static_cast<int>(threadIdx.x); i < num_seqs * p.plan.units; i += kThreads) {
     p.plan.arrivals[i] = 0;
@@ -144,13 +187,14 @@ __device__ void SortPrefill(const PlanArgs& p, int tiles, int* costs) {
 __global__ void PlanPagedAttentionKernel(const __grid_constant__ PlanArgs p) {
   __shared__ int warp_sums[kWarps];
   __shared__ int costs[kThreads];
+  __shared__ int begins[kMaxDecodeBlocks * DecodeWarps(0) + 1];
   cudaGridDependencySynchronize();
   const int num_seqs = p.counts->num_seqs;
   int decode_tiles = 0;
   int prefill_tiles = 0;
   CountTiles(p, num_seqs, warp_sums, decode_tiles, prefill_tiles);
   if (threadIdx.x == 0) p.plan.tile_offsets[num_seqs] = decode_tiles;
-  ShareOutDecode(p, num_seqs, decode_tiles);
+  ShareOutDecode(p, num_seqs, decode_tiles, begins);
   SortPrefill(p, prefill_tiles, costs);
 }
 
@@ -160,8 +204,10 @@ AttentionPlan LayOutPlan(const PagedAttentionParams& p, const LaunchContext& con
   AttentionPlan plan = {};
   const int64_t max_seqs = p.step.max_seqs;
   plan.group = p.num_heads / p.kv.num_kv_heads;
-  plan.units = p.kv.num_kv_heads * ((plan.group + kDecodeRows - 1) / kDecodeRows);
-  plan.max_workers = context.num_sms * (p.kv.head_dim > 128 ? 1 : 2);
+  plan.row_groups = (plan.group + kDecodeRows - 1) / kDecodeRows;
+  plan.units = p.kv.num_kv_heads * plan.row_groups;
+  plan.max_blocks = context.num_sms < kMaxDecodeBlocks ? context.num_sms : kMaxDecodeBlocks;
+  plan.max_workers = plan.max_blocks * DecodeWarps(p.kv.head_dim);
   // Every sequence that is not decoding has kDecodeRows rows at least; a sequence ends with a part
   // of a tile.
   const int64_t rows = int64_t{p.step.max_tokens} * plan.group;
@@ -175,7 +221,7 @@ AttentionPlan LayOutPlan(const PagedAttentionParams& p, const LaunchContext& con
   plan.arrivals = Place<int32_t>(base, offset, max_seqs * plan.units);
   plan.unsorted_tiles = Place<PrefillTile>(base, offset, plan.max_prefill_tiles);
   plan.prefill_tiles = Place<PrefillTile>(base, offset, plan.max_prefill_tiles);
-  const int64_t partial_rows = int64_t{2} * plan.max_workers * kDecodeRows;
+  const int64_t partial_rows = int64_t{2} * (plan.max_workers + plan.max_blocks) * kDecodeRows;
   plan.partial_sums = Place<float>(base, offset, partial_rows * 2);
   plan.partials = Place<float>(base, offset, partial_rows * p.kv.head_dim);
   plan.bytes = offset;

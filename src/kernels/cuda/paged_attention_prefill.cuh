@@ -37,8 +37,8 @@ struct PrefillBlock {
       : a(args), seq(tile.seq), kv_head(head), row0(tile.row) {
     s = RowsOf(a.p.step.cu_query_lens, a.p.step.context_lens, seq, a.plan.group, a.p.window);
     const int last = min(row0 + kPrefillRows, s.rows) - 1;
-    first_tile = s.first_key_tile(row0);
-    num_tiles = s.num_key_tiles(row0, last);
+    first_tile = s.first_key(row0) / kKeyTile;
+    num_tiles = s.num_tiles(row0, last, kKeyTile);
     warp = static_cast<int>(threadIdx.x) / 32;
     lane = static_cast<int>(threadIdx.x) % 32;
   }
@@ -128,7 +128,7 @@ struct PrefillBlock {
     for (int tile = 0; tile < kAhead; ++tile) Copy(tile, tile);
     StageQueries<M, kDim, kPrefillRows, Config::kThreads>(a, s, kv_head, row0, DynamicShared());
     const int warp_row = row0 + warp * 16;
-    const RowRule rule = RuleOf(a, s, kv_head, warp_row, lane);
+    const RowRule rule = RuleOf(a, s, kv_head, warp_row + lane / 4, warp_row + lane / 4 + 8);
     const int last_row = min(warp_row + 16, s.rows) - 1;
     const int last_place = warp_row < s.rows ? s.place(last_row) : -1;
     const int first_key = s.first_key(min(warp_row, s.rows - 1));

@@ -1,21 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-// Attention of many rows a sequence on Hopper, head_dim 64 and 128, cache of
-// the activations' type.
+// Attention of many rows a sequence on Hopper, head_dim 64 and 128.
 //
-// A block stays on its processor and takes tiles of 128 packed rows, two
-// warpgroups of 64 rows. A third warpgroup only copies. One of its warps brings
-// keys and values, 128 tokens at a time, box by box of the block table through
-// the bulk copy engine, into rings that run on from one tile of rows to the
-// next; the others bring the next tile's queries. A warpgroup multiplies its
-// next scores while it turns the last into probabilities, and the two overlap
-// each other.
+// A block stays on its processor and takes tiles of 128 packed rows, two warpgroups of 64 rows. A
+// third warpgroup only copies. One of its warps brings keys and values, 128 tokens at a time, box by
+// box of the block table through the bulk copy engine, into rings that run on from one tile of rows
+// to the next; the others bring the next tile's queries. A warpgroup multiplies its next scores
+// while it turns the last into probabilities, and the two overlap each other.
+//
+// FP8 keys and values are brought as they are; two warps turn them into float16 in the rings.
 //
 //   shared memory   Q [2 buffers][2][halves][64 rows][128 bytes]
-//                   K ring, V ring [stages][halves][128][128 bytes]   barriers
-//                   items
+//                   K ring, V ring [stages][halves][128][128 bytes]
+//                   FP8: K, V as stored [128][head_dim]   barriers   items
 //
-// `halves`: groups of 64 columns; rows of 128 bytes are swizzled by the copy
-// engine's pattern.
+// `halves`: groups of 64 columns; rows of 128 bytes are swizzled by the copy engine's pattern.
 #pragma once
 
 #include "kernels/cuda/paged_attention_tile.cuh"
@@ -23,8 +21,10 @@
 
 namespace trireme::cuda {
 
-template <int kDim>
+// T: the type of the matrix instructions; Cache: T, or FP8.
+template <typename Cache, int kDim>
 struct PrefillSm90Config {
+  static constexpr bool kFloat8 = sizeof(Cache) == 1;
   static constexpr int kKeys = 128;  // of a tile
   static constexpr int kHalves = kDim / 64;
   static constexpr int kThreads = 384;
@@ -34,16 +34,25 @@ struct PrefillSm90Config {
   static constexpr int kHalfBytes = kKeys * 128;
   static constexpr int kTileBytes = kHalves * kHalfBytes;
   static constexpr int kStages = kDim == 128 ? 2 : 4;
-  // Full and empty: of keys, of values, of queries.
-  static constexpr int kBarrierBytes = (4 * kStages + 4) * 8;
+  // FP8 keys and values as stored: a tile's in slots of their own, so that many copies are under way.
+  static constexpr int kStoredSlots = 2;
+  static constexpr int kStoredKeys = kKeys / kStoredSlots;
+  static constexpr int kStoredBytes = kFloat8 ? kStoredKeys * kDim : 0;  // of a slot
+  // Full and empty: of keys, of values, of queries, of stored keys and values.
+  static constexpr int kBarrierBytes = (4 * kStages + 4 + 4 * kStoredSlots) * 8;
   static constexpr int kItemBytes = 128;
-  static constexpr int kSharedBytes =
-      2 * kQueryBytes + 2 * kStages * kTileBytes + kBarrierBytes + kItemBytes;
+  static constexpr int kSharedBytes = 2 * kQueryBytes + 2 * kStages * kTileBytes +
+                                      2 * kStoredSlots * kStoredBytes + kBarrierBytes + kItemBytes;
+  // Of the warpgroup that copies.
+  static constexpr int kConvertWarps = kFloat8 ? 2 : 0;
+  static constexpr int kQueryWarps = 3 - kConvertWarps;
+  static constexpr int kCopyRegisters = kFloat8 ? 56 : 40;
+  static constexpr int kMathRegisters = kFloat8 ? 224 : 232;
 };
 
 struct PrefillSm90Args {
   AttentionArgs attention;
-  CUtensorMap pool;  // rows of head_dim, in boxes of 64 columns
+  CUtensorMap pool;  // rows of head_dim, in boxes of 64 columns (FP8: of all)
   int box_rows;
 };
 
@@ -58,12 +67,14 @@ struct PrefillItem {
   int num_tiles;
 };
 
-template <typename T, int kDim>
+template <typename T, typename Cache, int kDim>
 struct PrefillSm90Block {
-  using Config = PrefillSm90Config<kDim>;
+  using Config = PrefillSm90Config<Cache, kDim>;
+  static constexpr bool kFloat8 = Config::kFloat8;
   static constexpr int kStages = Config::kStages;
+  static constexpr int kStoredSlots = Config::kStoredSlots;
   static constexpr int kConsumerWarps = 8;
-  static constexpr int kQueryWarps = 3;
+  static constexpr int kQueryWarps = Config::kQueryWarps;
   static_assert(2 * sizeof(PrefillItem) <= Config::kItemBytes, "two items are shared");
 
   const PrefillSm90Args& args;
@@ -80,27 +91,42 @@ struct PrefillSm90Block {
     return shared + 2 * Config::kQueryBytes + stage * Config::kTileBytes;
   }
   __device__ uint32_t Values(int stage) const { return Keys(kStages + stage); }
-  __device__ uint32_t KeysFull(int stage) const { return Keys(2 * kStages) + stage * 8; }
+  // FP8 keys (slots 0 on) and values (slots kStoredSlots on) as they are in the cache.
+  __device__ uint32_t Stored(int slot) const {
+    return Keys(2 * kStages) + slot * Config::kStoredBytes;
+  }
+  __device__ uint32_t KeysFull(int stage) const { return Stored(2 * kStoredSlots) + stage * 8; }
   __device__ uint32_t KeysEmpty(int stage) const { return KeysFull(kStages + stage); }
   __device__ uint32_t ValuesFull(int stage) const { return KeysFull(2 * kStages + stage); }
   __device__ uint32_t ValuesEmpty(int stage) const { return KeysFull(3 * kStages + stage); }
   __device__ uint32_t QueriesFull(int buffer) const { return KeysFull(4 * kStages + buffer); }
   __device__ uint32_t QueriesEmpty(int buffer) const { return QueriesFull(2 + buffer); }
+  __device__ uint32_t StoredFull(int slot) const { return QueriesFull(4 + slot); }
+  __device__ uint32_t StoredEmpty(int slot) const {
+    return QueriesFull(4 + 2 * kStoredSlots + slot);
+  }
   __device__ uint32_t Queries(int buffer) const { return shared + buffer * Config::kQueryBytes; }
   __device__ PrefillItem* SharedItem(int buffer) const {
-    return reinterpret_cast<PrefillItem*>(DynamicShared() + (QueriesFull(4) - shared)) + buffer;
+    return reinterpret_cast<PrefillItem*>(DynamicShared() +
+                                          (QueriesFull(4 + 4 * kStoredSlots) - shared)) +
+           buffer;
   }
 
   __device__ void InitBarriers() const {
+    const int full_arrivals = kFloat8 ? Config::kConvertWarps : 1;
     for (int stage = 0; stage < kStages; ++stage) {
-      BarrierInit(KeysFull(stage), 1);
-      BarrierInit(ValuesFull(stage), 1);
+      BarrierInit(KeysFull(stage), full_arrivals);
+      BarrierInit(ValuesFull(stage), full_arrivals);
       BarrierInit(KeysEmpty(stage), kConsumerWarps);
       BarrierInit(ValuesEmpty(stage), kConsumerWarps);
     }
     for (int buffer = 0; buffer < 2; ++buffer) {
       BarrierInit(QueriesFull(buffer), kQueryWarps);
       BarrierInit(QueriesEmpty(buffer), kConsumerWarps);
+    }
+    for (int slot = 0; kFloat8 && slot < 2 * kStoredSlots; ++slot) {
+      BarrierInit(StoredFull(slot), 1);
+      BarrierInit(StoredEmpty(slot), Config::kConvertWarps);
     }
     BarrierInitFence();
   }
@@ -136,31 +162,55 @@ struct PrefillSm90Block {
     return key0 + Config::kKeys > item.s.length() || key0 < item.first_key;
   }
 
-  // kQueryWarps warps: bring every item's facts and queries, one item ahead.
+  // bfloat16 beside an FP8 cache becomes float16.
+  __device__ static void ToHalves(uint4& x) {
+    uint32_t* pairs = reinterpret_cast<uint32_t*>(&x);
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const __half2 pair =
+          __halves2half2(ToOperand<__half>(__uint_as_float(pairs[i] << 16)),
+                         ToOperand<__half>(__uint_as_float(pairs[i] & 0xffff0000u)));
+      pairs[i] = *reinterpret_cast<const uint32_t*>(&pair);
+    }
+  }
+
+  // kQueryWarps warps: bring every item's facts and queries, one item ahead. All of a thread's
+  // copies are under way at once.
   __device__ void ProduceQueries() const {
     constexpr int kPieces = kDim / 8;
+    constexpr int kQueryThreads = kQueryWarps * 32;
     const int thread = static_cast<int>(threadIdx.x) - 32;
+    const bool convert = kFloat8 && a.p.dtype == Element::kBFloat16;
     for (int round = 0; HasItem(round); ++round) {
       const PrefillItem item = ItemOf(round);
       const int buffer = round % 2;
       BarrierWait(QueriesEmpty(buffer), (round / 2 % 2) ^ 1);
       if (thread == 0) *SharedItem(buffer) = item;
-      unsigned char* base = DynamicShared() + (Queries(buffer) - shared);
+      const int group = item.s.group;
+      const int query0 = item.row0 / group;
+      const int head0 = item.row0 - query0 * group;
+      // Dividing by `group` what is below 128 + group.
+      const uint32_t inverse = (1u << 20) / static_cast<uint32_t>(group) + 1;
+      const uint16_t* heads = static_cast<const uint16_t*>(a.p.q) +
+                              (item.s.first_token + query0) * a.p.q_stride +
+                              item.kv_head * group * kDim;
 #pragma unroll 4
-      for (int i = thread; i < kPrefillRows * kPieces; i += kQueryWarps * 32) {
-        const int row = i / kPieces;
-        const int piece = i % kPieces;
-        const int packed = item.row0 + row;
-        uint4 x = {0, 0, 0, 0};
-        if (packed < item.s.rows) {
-          const int64_t token = item.s.first_token + packed / item.s.group;
-          const int head = item.kv_head * item.s.group + packed % item.s.group;
-          const T* source = static_cast<const T*>(a.p.q) + token * a.p.q_stride + head * kDim;
-          x = *reinterpret_cast<const uint4*>(source + piece * 8);
+      for (int i = thread; i < kPrefillRows * kPieces; i += kQueryThreads) {
+        const uint32_t row = head0 + i / kPieces;
+        const int query = static_cast<int>(row * inverse >> 20);
+        const int head = static_cast<int>(row) - query * group;
+        const bool exists = item.row0 + i / kPieces < item.s.rows;
+        const int64_t at = exists ? query * a.p.q_stride + head * kDim + i % kPieces * 8 : 0;
+        CopyAsync16(Queries(buffer) + QueryPlace(i), heads + at, exists);
+      }
+      CopyAsyncCommit();
+      CopyAsyncWait<0>();
+      if (convert) {
+        unsigned char* base = DynamicShared() + (Queries(buffer) - shared);
+#pragma unroll 4
+        for (int i = thread; i < kPrefillRows * kPieces; i += kQueryThreads) {
+          ToHalves(*reinterpret_cast<uint4*>(base + QueryPlace(i)));
         }
-        const int half = row / 64 * Config::kHalves + piece / 8;
-        *reinterpret_cast<uint4*>(base + half * Config::kQueryHalfBytes + row % 64 * 128 +
-                                  ((piece % 8) ^ (row % 8)) * 16) = x;
       }
       FenceAsyncProxy();
       __syncwarp();
@@ -168,14 +218,40 @@ struct PrefillSm90Block {
     }
   }
 
-  // One warp. Lane i copies box i / halves, column group i % halves, of every tile.
+  // Where the 16 bytes `i` of a tile's queries lie.
+  __device__ static int QueryPlace(int i) {
+    constexpr int kPieces = kDim / 8;
+    const int row = i / kPieces;
+    const int piece = i % kPieces;
+    const int half = row / 64 * Config::kHalves + piece / 8;
+    return half * Config::kQueryHalfBytes + row % 64 * 128 + ((piece % 8) ^ (row % 8)) * 16;
+  }
+
+  // One warp's copy of boxes of keys or values to `target`, once `empty` says that it may. `wanted`:
+  // the lane has a box, which begins at `row` of the pool and goes to `offset` of the target.
+  __device__ void CopyBoxes(uint32_t target, uint32_t full, uint32_t empty, int phase, bool wanted,
+                            int offset, int column, int row) const {
+    constexpr int kBoxRowBytes = kFloat8 ? kDim : 128;
+    const int copies = __popc(__ballot_sync(0xffffffffu, wanted));
+    BarrierWait(empty, phase ^ 1);
+    if (threadIdx.x % 32 == 0) BarrierExpect(full, copies * args.box_rows * kBoxRowBytes);
+    __syncwarp();
+    if (wanted) CopyBox(&args.pool, target + offset, column, row, full);
+  }
+
+  // One warp: brings every item's keys and values. Lane i copies box i / groups of a tile's column
+  // group i % groups.
   __device__ void Produce() const {
-    const int lane = static_cast<int>(threadIdx.x) % 32;
+    constexpr int kGroups = kFloat8 ? 1 : Config::kHalves;
     const KvView& kv = a.p.kv;
     const int boxes = Config::kKeys / args.box_rows;
-    const int box = lane / Config::kHalves;
-    const int half = lane % Config::kHalves;
-    const int rows_per_block = static_cast<int>(kv.block_bytes / (kDim * 2));
+    const int box = static_cast<int>(threadIdx.x) % 32 / kGroups;
+    const int group = static_cast<int>(threadIdx.x) % 32 % kGroups;
+    const int slot_of_box = box * args.box_rows / Config::kStoredKeys;
+    const int slot_offset = box * args.box_rows % Config::kStoredKeys * kDim;
+    const int offset = group * Config::kHalfBytes + box * args.box_rows * 128;
+    const int rows_per_block =
+        static_cast<int>(kv.block_bytes / (kDim * static_cast<int>(sizeof(Cache))));
     int stage = 0;
     int phase = 0;
     for (int round = 0; HasItem(round); ++round) {
@@ -188,25 +264,94 @@ struct PrefillSm90Block {
         const int key0 = (item.first_tile + tile) * Config::kKeys + box * args.box_rows;
         const bool wanted =
             box < boxes && key0 < item.s.length() && key0 + args.box_rows > item.first_key;
-        const int copies = __popc(__ballot_sync(0xffffffffu, wanted));
         const int row =
             wanted ? table[key0 / kv.block_size] * rows_per_block + (key0 & (kv.block_size - 1))
                    : 0;
-        const uint32_t offset = half * Config::kHalfBytes + box * args.box_rows * 128;
-        const int bytes = copies * args.box_rows * 128;
-        BarrierWait(KeysEmpty(stage), phase ^ 1);
-        if (lane == 0) BarrierExpect(KeysFull(stage), bytes);
-        __syncwarp();
-        if (wanted) {
-          CopyBox(&args.pool, Keys(stage) + offset, half * 64, row + key_head_row, KeysFull(stage));
+        if constexpr (kFloat8) {
+#pragma unroll
+          for (int slot = 0; slot < 2 * kStoredSlots; ++slot) {
+            const int head_row = slot < kStoredSlots ? key_head_row : value_head_row;
+            CopyBoxes(Stored(slot), StoredFull(slot), StoredEmpty(slot), phase,
+                      wanted && slot_of_box == slot % kStoredSlots, slot_offset, 0, row + head_row);
+          }
+          phase ^= 1;
+        } else {
+          CopyBoxes(Keys(stage), KeysFull(stage), KeysEmpty(stage), phase, wanted, offset,
+                    group * 64, row + key_head_row);
+          CopyBoxes(Values(stage), ValuesFull(stage), ValuesEmpty(stage), phase, wanted, offset,
+                    group * 64, row + value_head_row);
+          if (++stage == kStages) {
+            stage = 0;
+            phase ^= 1;
+          }
         }
-        BarrierWait(ValuesEmpty(stage), phase ^ 1);
-        if (lane == 0) BarrierExpect(ValuesFull(stage), bytes);
-        __syncwarp();
-        if (wanted) {
-          CopyBox(&args.pool, Values(stage) + offset, half * 64, row + value_head_row,
-                  ValuesFull(stage));
+      }
+    }
+  }
+
+  // Turns a slot's FP8 rows into float16 rows at `target`; those outside [first, end) become zeros.
+  // A thread has the same 16 bytes of every kRowsAtOnce-th row, whose place in the row's order is
+  // then always the same.
+  __device__ void ConvertSlot(int slot, uint32_t target, int first, int end) const {
+    constexpr int kPieces = kDim / 16;  // of a stored row
+    constexpr int kRowsAtOnce = Config::kConvertWarps * 32 / kPieces;
+    static_assert(kRowsAtOnce % 8 == 0, "rows' order repeats after eight");
+    const int thread = static_cast<int>(threadIdx.x) % (Config::kConvertWarps * 32);
+    const int row0 = thread / kPieces;
+    const int piece = thread % kPieces;
+    // The right half of a row's columns goes odd piece first, so that a row meets no bank twice.
+    const bool odd = piece >= 4;
+    const int place = ((piece % 4 * 2 + (odd ? 1 : 0)) ^ (row0 % 8)) * 16;
+    const unsigned char* from = DynamicShared() + (Stored(slot) - shared) + thread * 16;
+    unsigned char* to =
+        DynamicShared() + (target - shared) + (odd ? Config::kHalfBytes : 0) + row0 * 128;
+    const bool all = first <= 0 && end >= Config::kStoredKeys;
+#pragma unroll 4
+    for (int i = 0; i < Config::kStoredKeys / kRowsAtOnce; ++i) {
+      uint4 x = *reinterpret_cast<const uint4*>(from + i * kRowsAtOnce * kDim);
+      const int row = row0 + i * kRowsAtOnce;
+      if (!all && (row < first || row >= end)) x = uint4{0, 0, 0, 0};
+      unsigned char* row_to = to + i * kRowsAtOnce * 128;
+      *reinterpret_cast<uint4*>(row_to + place) = HalvesOfEight(odd ? x.z : x.x, odd ? x.w : x.y);
+      *reinterpret_cast<uint4*>(row_to + (place ^ 16)) =
+          HalvesOfEight(odd ? x.x : x.z, odd ? x.y : x.w);
+    }
+    FenceAsyncProxy();
+    __syncwarp();
+  }
+
+  __device__ static uint4 HalvesOfEight(uint32_t left, uint32_t right) {
+    uint4 halves;
+    HalvesOfE4M3(left, halves.x, halves.y);
+    HalvesOfE4M3(right, halves.z, halves.w);
+    return halves;
+  }
+
+  // The last warps of the warpgroup that copies.
+  __device__ void Convert() const {
+    const bool arrives = threadIdx.x % 32 == 0;
+    int stage = 0;
+    int phase = 0;
+    int stored_phase = 0;
+    for (int round = 0; HasItem(round); ++round) {
+      const PrefillItem item = ItemOf(round);
+      for (int tile = 0; tile < item.num_tiles; ++tile) {
+        const int key0 = (item.first_tile + tile) * Config::kKeys;
+#pragma unroll
+        for (int slot = 0; slot < 2 * kStoredSlots; ++slot) {
+          const bool values = slot >= kStoredSlots;
+          const int part = slot % kStoredSlots;
+          const int first_key = key0 + part * Config::kStoredKeys;
+          BarrierWait(StoredFull(slot), stored_phase);
+          if (part == 0) BarrierWait(values ? ValuesEmpty(stage) : KeysEmpty(stage), phase ^ 1);
+          ConvertSlot(slot,
+                      (values ? Values(stage) : Keys(stage)) + part * Config::kStoredKeys * 128,
+                      item.first_key - first_key, item.s.length() - first_key);
+          if (!arrives) continue;
+          BarrierArrive(StoredEmpty(slot));
+          if (part == kStoredSlots - 1) BarrierArrive(values ? ValuesFull(stage) : KeysFull(stage));
         }
+        stored_phase ^= 1;
         if (++stage == kStages) {
           stage = 0;
           phase ^= 1;
@@ -216,11 +361,12 @@ struct PrefillSm90Block {
   }
 };
 
-// A consumer warpgroup: 64 of an item's rows.
-template <typename T, int kDim>
+// A consumer warpgroup: 64 of an item's rows. kExponents: scores take more than a factor (a soft cap,
+// slopes).
+template <typename T, typename Cache, int kDim, bool kExponents>
 struct PrefillSm90Group {
-  using Block = PrefillSm90Block<T, kDim>;
-  using Config = PrefillSm90Config<kDim>;
+  using Block = PrefillSm90Block<T, Cache, kDim>;
+  using Config = PrefillSm90Config<Cache, kDim>;
   static constexpr int kStages = Config::kStages;
   static constexpr int kSteps = kDim / 16;
   static constexpr int kKeyColumns = Config::kKeys / 8;
@@ -281,11 +427,11 @@ struct PrefillSm90Group {
     Synchronize();
   }
 
-  // Raw scores of one tile: masks them, and with a soft cap or slopes makes exponents of them.
-  __device__ void Mask(const RowRule& rule, bool exponents, int key0, int lowest_place,
-                       int highest_first, float (&s)[kKeyColumns][4]) const {
+  // Raw scores of one tile: masks them, or makes exponents of them.
+  __device__ void Mask(const RowRule& rule, int key0, int lowest_place, int highest_first,
+                       float (&s)[kKeyColumns][4]) const {
     const int column = lane % 4 * 2;
-    if (exponents) {
+    if constexpr (kExponents) {
 #pragma unroll
       for (int n = 0; n < kKeyColumns; ++n) {
 #pragma unroll
@@ -358,12 +504,13 @@ struct PrefillSm90Group {
       if (row >= item.s.rows) continue;
       const float factor = a.p.kv.v_scale / total;
       const int64_t token = item.s.first_token + row / item.s.group;
-      T* out = static_cast<T*>(a.p.out) + token * a.p.out_stride +
-               (item.kv_head * item.s.group + row % item.s.group) * kDim;
+      const Element dtype = Config::kFloat8 ? a.p.dtype : ElementOf<T>();
+      uint16_t* out = static_cast<uint16_t*>(a.p.out) + token * a.p.out_stride +
+                      (item.kv_head * item.s.group + row % item.s.group) * kDim + lane % 4 * 2;
 #pragma unroll
       for (int n = 0; n < kDim / 8; ++n) {
-        *reinterpret_cast<uint32_t*>(out + n * 8 + lane % 4 * 2) =
-            Pack2<T>(o[n][2 * r] * factor, o[n][2 * r + 1] * factor);
+        *reinterpret_cast<uint32_t*>(out + n * 8) =
+            PackElements(dtype, o[n][2 * r] * factor, o[n][2 * r + 1] * factor);
       }
     }
   }
@@ -387,7 +534,7 @@ struct PrefillSm90Group {
 
   __device__ void WaitForValues(const PrefillItem& item, int key0, const Cursor& at) const {
     BarrierWait(b.ValuesFull(at.stage), at.phase);
-    if (Block::NeedsZeros(item, key0)) ZeroValues(item, key0, at.stage);
+    if (!Config::kFloat8 && Block::NeedsZeros(item, key0)) ZeroValues(item, key0, at.stage);
   }
 
   // Both warpgroups take all of an item's tiles, whatever their rows see of them.
@@ -395,9 +542,9 @@ struct PrefillSm90Group {
     const int row0 = item.row0 + group * Config::kGroupRows;
     const int last_row = min(row0 + Config::kGroupRows, item.s.rows) - 1;
     const uint32_t queries = b.Queries(buffer) + group * Config::kHalves * Config::kQueryHalfBytes;
-    const RowRule rule = RuleOf(a, item.s, item.kv_head, row0 + thread / 32 * 16, lane);
-    const bool exponents = rule.cap > 0.0f || a.p.alibi_slopes != nullptr;
-    const float scale = exponents ? 1.0f : rule.scale;
+    const int lane_row = row0 + thread / 32 * 16 + lane / 4;
+    const RowRule rule = RuleOf(a, item.s, item.kv_head, lane_row, lane_row + 8);
+    const float scale = kExponents ? 1.0f : rule.scale;
     const int lowest_place = row0 < item.s.rows ? item.s.place(row0) : -1;
     const int highest_first = item.s.first_key(last_row);
     Sums sums;
@@ -411,7 +558,7 @@ struct PrefillSm90Group {
     WarpgroupWait<0>();
     Settle(s);
     Release(b.KeysEmpty(at.stage));
-    Mask(rule, exponents, key0, lowest_place, highest_first, s);
+    Mask(rule, key0, lowest_place, highest_first, s);
     Softmax(scale, s, sums);
     Pack(s, p);
     for (int tile = 1; tile < item.num_tiles; ++tile) {
@@ -425,7 +572,7 @@ struct PrefillSm90Group {
       WarpgroupWait<1>();
       Settle(s);
       Release(b.KeysEmpty(at.stage));
-      Mask(rule, exponents, key0, lowest_place, highest_first, s);
+      Mask(rule, key0, lowest_place, highest_first, s);
       Softmax(scale, s, sums);
       WarpgroupWait<0>();
       Settle(o);
@@ -454,26 +601,30 @@ struct PrefillSm90Group {
   }
 };
 
-template <typename T, int kDim>
-__global__ void __launch_bounds__(PrefillSm90Config<kDim>::kThreads, 1)
+template <typename T, typename Cache, int kDim, bool kExponents>
+__global__ void __launch_bounds__(PrefillSm90Config<Cache, kDim>::kThreads, 1)
     PrefillAttentionSm90Kernel(const __grid_constant__ PrefillSm90Args args) {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
   cudaGridDependencySynchronize();
   cudaTriggerProgrammaticLaunchCompletion();
-  const PrefillSm90Block<T, kDim> block(args);
+  using Config = PrefillSm90Config<Cache, kDim>;
+  const PrefillSm90Block<T, Cache, kDim> block(args);
   if (threadIdx.x == 0) block.InitBarriers();
   __syncthreads();
   const int group = static_cast<int>(threadIdx.x) / 128;
   if (group == 0) {
-    GiveRegisters<40>();
-    if (threadIdx.x < 32) {
+    GiveRegisters<Config::kCopyRegisters>();
+    const int warp = static_cast<int>(threadIdx.x) / 32;
+    if (warp == 0) {
       block.Produce();
-    } else {
+    } else if (warp <= Config::kQueryWarps) {
       block.ProduceQueries();
+    } else if constexpr (Config::kFloat8) {
+      block.Convert();
     }
   } else {
-    TakeRegisters<232>();
-    PrefillSm90Group<T, kDim>(block, group - 1).Consume();
+    TakeRegisters<Config::kMathRegisters>();
+    PrefillSm90Group<T, Cache, kDim, kExponents>(block, group - 1).Consume();
   }
 #endif
 }

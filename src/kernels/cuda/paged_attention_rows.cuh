@@ -17,17 +17,18 @@ struct SequenceRows {
   __device__ int length() const { return context + query_len; }
   __device__ bool decodes() const { return rows > 0 && (query_len == 1 || rows <= kDecodeRows); }
   // Place in the sequence of packed row `row`.
-  __device__ int place(int row) const { return context + row / group; }
+  __device__ int place(int row) const { return query_len == 1 ? context : context + row / group; }
   // Keys [first_key(row), place(row)] are seen by `row`.
   __device__ int first_key(int row) const {
     const int first = window > 0 ? place(row) - window + 1 : 0;
     return first > 0 ? first : 0;
   }
-  // Of the rows [first, last] together.
-  __device__ int first_key_tile(int first) const { return first_key(first) / kKeyTile; }
-  __device__ int num_key_tiles(int first, int last) const {
-    return place(last) / kKeyTile + 1 - first_key_tile(first);
+  // Tiles of `keys` keys that the rows [first, last] see together.
+  __device__ int num_tiles(int first, int last, int keys) const {
+    return place(last) / keys + 1 - first_key(first) / keys;
   }
+  // Of a decode item; its row groups all take the same.
+  __device__ int decode_tiles() const { return num_tiles(0, rows - 1, kDecodeTile); }
 };
 
 __device__ inline SequenceRows RowsOf(const int32_t* cu_query_lens, const int32_t* context_lens,

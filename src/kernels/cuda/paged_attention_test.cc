@@ -13,9 +13,11 @@ namespace {
 double Tolerance(Element dtype) { return dtype == Element::kBFloat16 ? 0x1p-7 : 0x1p-10; }
 
 // The step through RopeKvWrite, the plan and PagedAttention, or fused.
-std::vector<uint16_t> Run(const AttentionCase& c, AttentionCase::Device& device, bool fused) {
+std::vector<uint16_t> RunStep(const AttentionCase& c, AttentionCase::Device& device, bool fused,
+                              bool generic_prefill = false) {
   LaunchContext context;
   PagedAttentionParams attention = c.Attention(device);
+  attention.generic_prefill = generic_prefill;
   DeviceArray<unsigned char> workspace(
       static_cast<size_t>(PagedAttentionWorkspaceBytes(attention, context)));
   attention.workspace = workspace.data();
@@ -54,12 +56,12 @@ void Check(const AttentionShape& shape, const std::vector<SequenceSpec>& sequenc
   const AttentionCase c(shape, sequences);
   const AttentionCase::Expected expected = c.Reference();
   AttentionCase::Device device(c);
-  const std::vector<uint16_t> out = Run(c, device, false);
+  const std::vector<uint16_t> out = RunStep(c, device, false);
   ExpectNear(shape, c, expected, out);
   AttentionCase::Device again(c);
-  EXPECT_EQ(Run(c, again, false), out) << "the same step gave other bits";
+  EXPECT_EQ(RunStep(c, again, false), out) << "the same step gave other bits";
   AttentionCase::Device fused(c);
-  EXPECT_EQ(Run(c, fused, true), out) << "the fused launch gave other bits";
+  EXPECT_EQ(RunStep(c, fused, true), out) << "the fused launch gave other bits";
   EXPECT_EQ(fused.pool.Read(), device.pool.Read()) << "the fused launch wrote another cache";
 }
 
@@ -129,6 +131,83 @@ TEST(PagedAttentionGpuTest, WindowSoftCapAlibi) {
 TEST(PagedAttentionGpuTest, LongSequencesAreSharedByManyWorkers) {
   Check({.num_heads = 4, .num_kv_heads = 1}, {{5000, 1}});
   Check({.num_heads = 8, .num_kv_heads = 2}, {{3000, 1}, {10, 1}, {1500, 1}, {0, 1}});
+}
+
+// Llama's heads over an FP8 cache: the shapes that are tuned.
+AttentionShape Float8Shape(int block_size) {
+  return {.cache = Element::kFloat8E4M3,
+          .num_heads = 32,
+          .num_kv_heads = 8,
+          .block_size = block_size,
+          .k_scale = 0.03f,
+          .v_scale = 0.05f};
+}
+
+TEST(PagedAttentionGpuTest, Float8AtEveryBlockSize) {
+  for (const int block_size : {16, 32, 64, 128, 256}) {
+    SCOPED_TRACE(testing::Message() << "block " << block_size);
+    Check(Float8Shape(block_size), {{139, 1}, {0, 1}, {255, 1}, {256, 1}, {1000, 1}});
+    Check(Float8Shape(block_size), {{0, 300}, {139, 1}, {257, 129}, {0, 1}, {128, 31}, {5, 3}});
+  }
+}
+
+TEST(PagedAttentionGpuTest, Float8WindowSoftCapAlibi) {
+  for (const int window : {0, 1, 100, 300}) {
+    SCOPED_TRACE(testing::Message() << "window " << window);
+    AttentionShape shape = Float8Shape(16);
+    shape.num_heads = 8;
+    shape.num_kv_heads = 2;
+    shape.window = window;
+    Check(shape, kDecode);
+    Check(shape, {{0, 300}, {290, 150}, {139, 1}, {0, 77}});
+    shape.soft_cap = 3.0f;
+    Check(shape, kMixed);
+    shape.style = RotaryStyle::kNone;
+    shape.alibi = true;
+    Check(shape, kMixed);
+  }
+}
+
+TEST(PagedAttentionGpuTest, GenericPrefillAgrees) {
+  for (const Types& types : kTypes) {
+    AttentionShape shape = {.dtype = types.dtype, .cache = types.cache};
+    if (types.cache == Element::kFloat8E4M3) shape.k_scale = shape.v_scale = 0.04f;
+    const AttentionCase c(shape, kMixed);
+    AttentionCase::Device device(c);
+    ExpectNear(shape, c, c.Reference(), RunStep(c, device, false, true));
+  }
+}
+
+TEST(PagedAttentionGpuTest, EveryRotaryStyle) {
+  for (const Types& types : kTypes) {
+    for (const RotaryStyle style : {RotaryStyle::kNeox, RotaryStyle::kGptj}) {
+      for (const int rotary_dim : {2, 40, 64}) {
+        SCOPED_TRACE(testing::Message()
+                     << "style " << static_cast<int>(style) << " rotary_dim " << rotary_dim
+                     << " cache " << static_cast<int>(types.cache));
+        Check({.dtype = types.dtype,
+               .cache = types.cache,
+               .num_heads = 4,
+               .num_kv_heads = 2,
+               .head_dim = 80,
+               .style = style,
+               .rotary_dim = rotary_dim},
+              kDecode);
+      }
+    }
+  }
+}
+
+// Workers take several items each, and share some.
+TEST(PagedAttentionGpuTest, ManyShortItems) {
+  std::vector<SequenceSpec> sequences;
+  for (int i = 0; i < 400; ++i) sequences.push_back({i * 7 % 45, 1});
+  for (const Element cache : {Element::kBFloat16, Element::kFloat8E4M3}) {
+    AttentionShape shape = Float8Shape(32);
+    shape.cache = cache;
+    if (cache == Element::kBFloat16) shape.k_scale = shape.v_scale = 1.0f;
+    Check(shape, sequences);
+  }
 }
 
 TEST(PagedAttentionGpuTest, ManySequences) {

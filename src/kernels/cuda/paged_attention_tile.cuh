@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // The warp's part of attention: 16 packed rows against chunks of 16 keys in shared memory, on
-// mma.sync. Shared by the decode and the prefill kernel.
+// mma.sync. Of the prefill kernel for every shape; the rest of the file serves all.
 //
 // M: the type of the matrix instructions (bfloat16, float16). Cache: M, or FP8, which becomes
 // float16 in registers. kDim: head_dim rounded up to a size that is compiled; the rest is zeros.
 // Rows in shared memory are an odd number of 16-byte pieces apart, so that ldmatrix meets no bank
 // twice.
 #pragma once
+
+#include <type_traits>
 
 #include "kernels/cuda/mma.cuh"
 #include "kernels/cuda/paged_attention_plan.h"
@@ -34,7 +36,6 @@ struct AttentionTile {
   static constexpr int kQueryRowBytes = OddPieces(kDim * 2);
   static constexpr int kPieces = kDim * static_cast<int>(sizeof(Cache)) / 16;  // of a key row
   static constexpr int kSteps = kDim / 16;
-  static constexpr bool kQueryInRegisters = kDim <= 128;
 
   // Element of the head that accumulator `e` (0 or 1) of column tile `n` belongs to.
   __device__ static int DimOf(int n, int e, int lane) {
@@ -76,8 +77,11 @@ struct AttentionTile {
   __device__ static void Score(const uint32_t (&r)[kHeld], const uint32_t (&a)[4], float (&low)[4],
                                float (&high)[4]) {
     if constexpr (kFloat8) {
-      Mma<M>(low, a, HalvesOfE4M3(r[0] & 0xffff), HalvesOfE4M3(r[0] >> 16));
-      Mma<M>(high, a, HalvesOfE4M3(r[1] & 0xffff), HalvesOfE4M3(r[1] >> 16));
+      uint32_t halves[4];
+      HalvesOfE4M3(r[0], halves[0], halves[1]);
+      HalvesOfE4M3(r[1], halves[2], halves[3]);
+      Mma<M>(low, a, halves[0], halves[1]);
+      Mma<M>(high, a, halves[2], halves[3]);
     } else {
       Mma<M>(low, a, r[0], r[1]);
       Mma<M>(high, a, r[2], r[3]);
@@ -104,10 +108,12 @@ struct AttentionTile {
       for (int i = 0; i < kBatch; ++i) {
         const int n = 2 * (batch + i);
         if constexpr (kFloat8) {
-          const uint32_t top = __byte_perm(r[i][0], 0, 0x3120);
-          const uint32_t bottom = __byte_perm(r[i][1], 0, 0x3120);
-          Mma<M>(o[n], a, HalvesOfE4M3(top & 0xffff), HalvesOfE4M3(bottom & 0xffff));
-          Mma<M>(o[n + 1], a, HalvesOfE4M3(top >> 16), HalvesOfE4M3(bottom >> 16));
+          uint32_t top[2];
+          uint32_t bottom[2];
+          HalvesOfE4M3(__byte_perm(r[i][0], 0, 0x3120), top[0], top[1]);
+          HalvesOfE4M3(__byte_perm(r[i][1], 0, 0x3120), bottom[0], bottom[1]);
+          Mma<M>(o[n], a, top[0], bottom[0]);
+          Mma<M>(o[n + 1], a, top[1], bottom[1]);
         } else {
           Mma<M>(o[n], a, r[i][0], r[i][1]);
           Mma<M>(o[n + 1], a, r[i][2], r[i][3]);
@@ -117,8 +123,7 @@ struct AttentionTile {
   }
 };
 
-// What turns q . k into an exponent of two, and which keys a lane's two rows (lane / 4 and 8 below)
-// see.
+// What turns q . k into an exponent of two, and which keys a lane's two rows see.
 struct RowRule {
   float scale;     // to the exponent; with a soft cap, to the cap's argument
   float cap;       // of the exponent; 0: none
@@ -128,25 +133,26 @@ struct RowRule {
 
   __device__ float Exponent(float s, int r, int key) const {
     s *= scale;
-    if (cap > 0.0f) s = cap * (1.0f - 2.0f / (1.0f + Exp2(2.0f * kLog2E * s)));
+    if (cap > 0.0f) s = cap * (1.0f - __fdividef(2.0f, 1.0f + Exp2(2.0f * kLog2E * s)));
     s += slope[r] * static_cast<float>(key - place[r]);
     return key <= place[r] && key >= first_key[r] ? s : -INFINITY;
   }
 };
 
 __device__ inline RowRule RuleOf(const AttentionArgs& a, const SequenceRows& s, int kv_head,
-                                 int row0, int lane) {
+                                 int first_row, int second_row) {
   RowRule rule;
   const float scale = a.p.scale * a.p.kv.k_scale;
   rule.cap = a.p.soft_cap * kLog2E;
   rule.scale = a.p.soft_cap > 0.0f ? scale / a.p.soft_cap : scale * kLog2E;
   for (int r = 0; r < 2; ++r) {
-    const int row = row0 + lane / 4 + 8 * r;
+    const int row = r == 0 ? first_row : second_row;
     const bool exists = row < s.rows;
-    const int head = kv_head * s.group + row % s.group;
     rule.place[r] = exists ? s.place(row) : -1;
     rule.first_key[r] = exists ? s.first_key(row) : 0;
-    rule.slope[r] = exists && a.p.alibi_slopes != nullptr ? a.p.alibi_slopes[head] * kLog2E : 0.0f;
+    rule.slope[r] = 0.0f;
+    if (!exists || a.p.alibi_slopes == nullptr) continue;
+    rule.slope[r] = a.p.alibi_slopes[kv_head * s.group + row % s.group] * kLog2E;
   }
   return rule;
 }
@@ -217,6 +223,22 @@ __device__ inline void StoreElement(void* row, Element dtype, int64_t i, float x
   } else {
     static_cast<__half*>(row)[i] = __float2half_rn(x);
   }
+}
+template <typename T>
+__device__ constexpr Element ElementOf() {
+  return std::is_same_v<T, __half> ? Element::kFloat16 : Element::kBFloat16;
+}
+
+// Two neighbours, x first.
+__device__ inline uint32_t PackElements(Element dtype, float x, float y) {
+  const uint32_t brain = Pack2<__nv_bfloat16>(x, y);
+  const uint32_t half = Pack2<__half>(x, y);
+  return dtype == Element::kBFloat16 ? brain : half;
+}
+__device__ inline float ElementOfBits(Element dtype, uint16_t bits) {
+  const float brain = __uint_as_float(uint32_t{bits} << 16);
+  const float half = __half2float(__ushort_as_half(bits));
+  return dtype == Element::kBFloat16 ? brain : half;
 }
 __device__ inline float RoundTo(Element dtype, float x) {
   return dtype == Element::kBFloat16 ? ToFloat(__float2bfloat16_rn(x))

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // How the bulk copy engine sees the KV pool: rows of one token's head, in boxes of 64 columns and
-// some rows, swizzled in shared memory by its 128-byte pattern. Thread-safe. C++17.
+// some rows, swizzled in shared memory by its 128-byte pattern; FP8: whole rows, as they are.
+// Thread-safe. C++17.
 #pragma once
 
 #include <cuda.h>
