@@ -66,6 +66,10 @@ void AddInputs(CommandLine& line, Flags& flags) {
   line.Add("--log_level", flags.log_level, "verbosity: debug, info, warning, error");
   line.Add("--profiling_verbosity", o.profiling_verbosity,
            "recorded in config.json: layer_names_only, detailed or none");
+  line.AddSwitch("--batch_invariant", o.batch_invariant,
+                 "logits do not depend on what else runs, to the bit (on the CPU they never do): "
+                 "linear layers keep to tactics that agree, attention to one kernel; the log tells "
+                 "the cost");
   line.AddSwitch("--dry_run", o.dry_run, "do everything but write the weights");
   line.AddSwitch(
       "--visualize_network", o.visualize_network,
@@ -128,8 +132,10 @@ void AddPlugins(CommandLine& line, Flags& flags) {
       "bfloat16, auto (the checkpoint's)");
   line.Add("--gemm_plugin", flags.gemm_plugin,
            "dtype of the engine: float32, float16, bfloat16, auto (the checkpoint's) or disable");
-  line.Add("--kv_cache_dtype", flags.options.kv_dtype,
-           "dtype of the KV cache: float32, float16, bfloat16 or auto (the engine's)");
+  line.Add(
+      "--kv_cache_dtype", flags.options.kv_dtype,
+      "dtype of the KV cache: float32, float16, bfloat16, fp8 (on a GPU) or auto (the engine's, or "
+      "fp8 where the checkpoint says so)");
   for (const auto& [name, why] : kNoEffect) line.AddNoEffect(name, why);
 }
 
@@ -146,7 +152,8 @@ void AddRefusals(CommandLine& line) {
   line.AddRefused("--max_multimodal_len", "prompt tuning does not exist yet", {"0"});
   line.AddRefused("--max_draft_len", "speculative decoding does not exist yet", {"0"});
   line.AddRefused("--speculative_decoding_mode", "speculative decoding does not exist yet");
-  line.AddRefused("--use_fp8_context_fmha", "FP8 does not exist on this device yet", {"disable"});
+  line.AddRefused("--use_fp8_context_fmha",
+                  "attention reads an FP8 cache and multiplies in 16 bits", {"disable"});
   line.AddRefused("--streamingllm", "sink tokens do not exist yet", {"disable"});
   line.AddRefused("--weight_sparsity", "2:4 sparsity does not exist yet");
   line.AddRefused("--auto_parallel", "sharding is chosen by convert", {"1"});

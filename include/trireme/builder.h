@@ -46,8 +46,12 @@ struct BuildOptions {
   std::string output_timing_cache = "model.cache";  // relative to output_dir; "": not written
   bool time_tactics = true;                         // false: the kernels' own first guess
   std::string force_tactic;  // only tactics whose kernel name holds this text; for tests
-  bool run_passes = true;    // false: the network as the family wrote it; for tests
-  bool dry_run = false;      // everything but the weights
+  // The logits of a token do not depend on what else is in its step, to the bit. On the CPU they never
+  // do; on a GPU linear layers keep to tactics that agree and attention to one kernel, at a cost that
+  // the log tells. Needs the GPU while building.
+  bool batch_invariant = false;
+  bool run_passes = true;  // false: the network as the family wrote it; for tests
+  bool dry_run = false;    // everything but the weights
   bool visualize_network =
       false;  // network.dot before and after the passes, SVG where dot is found
   std::string profiling_verbosity = "layer_names_only";

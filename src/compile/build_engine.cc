@@ -299,7 +299,9 @@ class Build {
 
   Status ChooseTactics(plan::Plan& plan, int rank) {
     const compile::TacticOptions tactics{.time = options_.time_tactics,
-                                         .force = options_.force_tactic};
+                                         .force = options_.force_tactic,
+                                         .batch_invariant = options_.batch_invariant};
+    plan.batch_invariant = options_.batch_invariant || plan.device == "cpu";
     const auto report = [&](int64_t done, int64_t total) {
       Report({"timing tactics", rank, done, total});
     };

@@ -16,6 +16,8 @@ struct TacticOptions {
   bool time = true;
   // Keep only tactics whose kernel or layout holds this text, or one of several ("a,b").
   std::string force;
+  // GPU: only tactics that give a row the same bits whatever the number of rows. On the CPU all do.
+  bool batch_invariant = false;
 };
 
 // Fills `tactics` of each linear launch and layout and num_bytes of its weight. `progress` hears

@@ -87,6 +87,7 @@ Json BuildConfigJson(const ModelConfig& config, const BuildOptions& options,
   json["strongly_typed"] = true;
   json["builder_opt"] = nullptr;
   json["profiling_verbosity"] = options.profiling_verbosity;
+  json["batch_invariant"] = options.batch_invariant;
   json["enable_debug_output"] = false;
   json["max_draft_len"] = 0;
   json["speculative_decoding_mode"] = 1;

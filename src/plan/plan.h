@@ -71,6 +71,8 @@ struct Plan {
   int num_kv_heads = 0;
   int head_dim = 0;
   int64_t vocab_size = 0;  // width of the logits
+  // A row's logits do not depend on the other rows of its step: tactics agree bit for bit.
+  bool batch_invariant = false;
   std::vector<Buffer> buffers;
   std::vector<Weight> weights;
   std::vector<Launch> launches;

@@ -132,7 +132,8 @@ std::string PlanToJson(const Plan& plan) {
                  {"num_kv_heads", plan.num_kv_heads},
                  {"head_dim", plan.head_dim},
                  {"vocab_size", plan.vocab_size},
-                 {"logits_buffer", plan.logits_buffer}};
+                 {"logits_buffer", plan.logits_buffer},
+                 {"batch_invariant", plan.batch_invariant}};
   for (const Buffer& buffer : plan.buffers) object["buffers"].push_back(BufferToJson(buffer));
   for (const Weight& weight : plan.weights) object["weights"].push_back(WeightToJson(weight));
   for (const Launch& launch : plan.launches) object["launches"].push_back(LaunchToJson(launch));
@@ -153,6 +154,7 @@ StatusOr<Plan> PlanFromJson(std::string_view text) {
   reader.Read("head_dim", plan.head_dim);
   reader.Read("vocab_size", plan.vocab_size);
   reader.Read("logits_buffer", plan.logits_buffer);
+  if (reader.Has("batch_invariant")) reader.Read("batch_invariant", plan.batch_invariant);
   for (const json& buffer : reader.Array("buffers")) {
     plan.buffers.push_back(ReadBuffer(JsonReader(buffer, "a buffer", &status)));
   }

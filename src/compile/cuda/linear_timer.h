@@ -24,9 +24,31 @@ class LinearTimer {
   // Microseconds of one run at `rows` rows, weights read from memory and not from a cache.
   StatusOr<double> Time(const cuda::LinearProblem& problem, int rows, const std::string& tactic);
 
+  // Of each of `tactics`, a few runs of one after a few of the other, again and again.
+  StatusOr<std::vector<double>> TimeInTurns(const cuda::LinearProblem& problem, int rows,
+                                            const std::vector<std::string>& tactics);
+  // What the product of a tactic gives for rows that repeat every kPatternRows, a hash of each of the
+  // first ones: tactics agree bit for bit where these do. Empty where places of one row differ.
+  static constexpr int kPatternRows = 16;
+  StatusOr<std::vector<uint64_t>> RowHashes(const cuda::LinearProblem& problem, int rows,
+                                            const std::string& tactic);
+
  private:
+  StatusOr<std::unique_ptr<cuda::LinearKernel>> Prepare(const cuda::LinearProblem& problem,
+                                                        int rows, const std::string& tactic,
+                                                        cuda::LinearOperands& operands);
+  Status ReserveWorkspace(const cuda::LinearProblem& problem, int rows,
+                          const std::vector<std::string>& tactics);
   Status Reserve(const cuda::LinearProblem& problem, int rows);
-  StatusOr<double> TimeGraph(const cuda::GraphExec& graph, int launches);
+  // A tactic's runs over the copies of the weight.
+  struct Runs {
+    std::unique_ptr<cuda::LinearKernel> kernel;
+    cuda::GraphExec graph;
+    int count = 0;
+  };
+  StatusOr<Runs> Capture(const cuda::LinearProblem& problem, int rows, const std::string& tactic);
+  // Microseconds of one run.
+  StatusOr<double> Replay(const Runs& runs);
 
   std::unique_ptr<cuda::LinearLibrary> library_;
   cuda::Stream stream_;

@@ -382,6 +382,7 @@ class CudaLaunchBinder {
     params.out_stride = width(launch.outputs[0]);
     params.layer = spec.layer;
     params.kv = program_.kv_;
+    params.batch_invariant = plan_.batch_invariant;
     return params;
   }
 
@@ -508,12 +509,31 @@ class CudaLaunchBinder {
   const float* sin_ = nullptr;
 };
 
+namespace {
+
+// The head runs several times over what the trunk left where logits of many rows are wanted, so
+// nothing of the head may lie where its inputs do.
+std::vector<plan::Buffer> KeptForTheHead(const plan::Plan& plan) {
+  std::vector<plan::Buffer> buffers = plan.buffers;
+  for (const plan::Launch& launch : plan.launches) {
+    if (plan.buffers[static_cast<size_t>(launch.outputs[0])].rows == plan::Rows::kTokens) continue;
+    for (const int input : launch.inputs) {
+      plan::Buffer& buffer = buffers[static_cast<size_t>(input)];
+      if (buffer.rows == plan::Rows::kTokens) buffer.last = static_cast<int>(plan.launches.size());
+    }
+  }
+  return buffers;
+}
+
+}  // namespace
+
 StatusOr<std::unique_ptr<CudaProgram>> CudaProgram::Bind(const plan::Plan& plan,
                                                          const CudaWeights& weights,
                                                          const CudaProgramOptions& options,
                                                          cuda::LaunchContext& context) {
   std::unique_ptr<CudaProgram> program(new CudaProgram(plan));
-  program->memory_ = plan::PlanMemory(plan.buffers, options.max_tokens, options.max_logit_rows);
+  program->memory_ =
+      plan::PlanMemory(KeptForTheHead(plan), options.max_tokens, options.max_logit_rows);
   TRIREME_ASSIGN_OR_RETURN(
       program->arena_, cuda::DeviceBuffer::Allocate(program->memory_.total_bytes, "activations"));
   TRIREME_RETURN_IF_ERROR(CudaLaunchBinder(*program, plan, weights, options, context).BindAll());

@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <cstring>
 
-#include "base/log.h"
 #include "base/status.h"
 #include "device/cuda/cuda_status.h"
 #include "kernels/cuda/sampling_setup.h"
@@ -36,6 +35,9 @@ StatusOr<CudaSampler> CudaSampler::Create(const SessionLimits& limits, int vocab
   TRIREME_RETURN_IF_ERROR(allocate(sampler.words_, slots * kFirstMaxWords * kWord));
   TRIREME_RETURN_IF_ERROR(
       allocate(sampler.workspace_, cuda::SampleWorkspaceBytes(vocab_size, limits.max_batch_size)));
+  // For penalties. Now, not when the first request wants one: the KV cache takes what is left.
+  TRIREME_RETURN_IF_ERROR(allocate(sampler.counts_, slots * vocab_size * kWord));
+  sampler.slots_.counts = sampler.counts_.as<int32_t>();
   sampler.slots_.states = sampler.states_.as<cuda::SlotSampling>();
   sampler.slots_.last_tokens = sampler.last_tokens_.as<int32_t>();
   sampler.slots_.tokens = sampler.tokens_.as<int32_t>();
@@ -76,15 +78,6 @@ Status CudaSampler::GrowWords(const cuda::Stream& stream) {
   return OkStatus();
 }
 
-Status CudaSampler::MakeCounts() {
-  if (slots_.counts != nullptr) return OkStatus();
-  TRIREME_ASSIGN_OR_RETURN(
-      counts_, cuda::DeviceBuffer::Allocate(kWord * limits_.max_batch_size * slots_.vocab_size,
-                                            "token counts for penalties"));
-  slots_.counts = counts_.as<int32_t>();
-  return OkStatus();
-}
-
 StatusOr<const float*> CudaSampler::SendBias(int slot, std::span<const float> bias,
                                              const cuda::Stream& stream) {
   if (bias.empty()) return nullptr;
@@ -121,7 +114,7 @@ Status CudaSampler::ResetSlot(int slot, const SlotRequest& request, const cuda::
                           staged_words_)) {
     TRIREME_RETURN_IF_ERROR(GrowWords(stream));
   }
-  return staged_.back().state.penalties != 0 ? MakeCounts() : OkStatus();
+  return OkStatus();
 }
 
 Status CudaSampler::LoadSlots(const cuda::Stream& stream, cuda::LaunchContext& context) {
@@ -181,11 +174,8 @@ StatusOr<std::vector<SampledToken>> CudaSampler::Await() {
     tokens.push_back({.slot = result.slot,
                       .token = result.token,
                       .finish = static_cast<FinishReason>(result.finish),
-                      .log_prob = result.log_prob});
-    if ((result.flags & cuda::kNonFiniteLogits) != 0 && !warned_) {
-      warned_ = true;
-      LogWarning("logits_not_finite slot={} said=once", result.slot);
-    }
+                      .log_prob = result.log_prob,
+                      .bad_logits = (result.flags & cuda::kNonFiniteLogits) != 0});
   }
   return tokens;
 }

@@ -42,7 +42,6 @@ class CudaSampler {
   };
 
   Status GrowWords(const cuda::Stream& stream);
-  Status MakeCounts();
   StatusOr<const float*> SendBias(int slot, std::span<const float> bias,
                                   const cuda::Stream& stream);
 
@@ -52,7 +51,7 @@ class CudaSampler {
   cuda::DeviceBuffer last_tokens_;
   cuda::DeviceBuffer tokens_;
   cuda::DeviceBuffer words_;
-  cuda::DeviceBuffer counts_;  // made when the first request with penalties comes
+  cuda::DeviceBuffer counts_;
   cuda::DeviceBuffer workspace_;
   std::vector<cuda::DeviceBuffer> biases_;  // by slot
 
@@ -64,7 +63,6 @@ class CudaSampler {
   std::array<Results, 3> results_;
   uint64_t num_sampled_ = 0;
   uint64_t num_awaited_ = 0;
-  bool warned_ = false;
 };
 
 }  // namespace trireme::engine

@@ -37,7 +37,7 @@ cudaError_t PagedAttention(const PagedAttentionParams& params, LaunchContext& co
 cudaError_t RopePagedAttention(const RopeKvWriteParams& rope, const PagedAttentionParams& attention,
                                LaunchContext& context) {
   if (!Supported(attention)) return cudaErrorInvalidValue;
-  if (attention.step.max_query == 1 && attention.q == rope.qkv) {
+  if (attention.step.max_query == 1 && !attention.batch_invariant && attention.q == rope.qkv) {
     return Dispatch({attention, LayOutPlan(attention, context), rope, true}, context);
   }
   const cudaError_t error = RopeKvWrite(rope, context);

@@ -20,7 +20,8 @@
 // unrotated.
 // Accumulation: float32; probabilities are rounded to T (FP8 cache: float16) for the product with
 // V. Rows beyond the counts are not written. The same step gives the same bits again; another batch
-// may split a sequence's keys elsewhere. sm_80 up; the fast prefill kernel needs sm_90a.
+// may split a sequence's keys elsewhere, but for batch_invariant. sm_80 up; the fast prefill kernel
+// needs sm_90a.
 //
 // Decode is bound by reading the cache (98 % of the read limit at 256 sequences of 4,096 tokens in
 // FP8, one H200), prefill by the tensor cores (73 % of a large product at 8,192 tokens in BF16);
@@ -53,6 +54,9 @@ struct PagedAttentionParams {
   KvView kv;
   int layer = 0;
   void* workspace = nullptr;
+  // Decoding sequences take the kernel of prompts too, which splits no sequence's keys: the bits of a
+  // row depend on its query and keys alone. Slower at decode.
+  bool batch_invariant = false;
   bool generic_prefill = false;  // take the kernel for every shape where Hopper's own would serve
 };
 

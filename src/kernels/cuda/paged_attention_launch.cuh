@@ -53,8 +53,10 @@ cudaError_t LaunchPrefillSm90(const AttentionArgs& args, const CUtensorMap& pool
 
 template <typename M, typename Cache, int kDim>
 cudaError_t LaunchAttentionOf(const AttentionArgs& args, LaunchContext& context) {
-  const cudaError_t error = LaunchDecode<M, Cache, kDim>(args, context);
-  if (error != cudaSuccess || args.plan.max_prefill_tiles == 0) return error;
+  if (!args.plan.prefill_only) {
+    const cudaError_t error = LaunchDecode<M, Cache, kDim>(args, context);
+    if (error != cudaSuccess || args.plan.max_prefill_tiles == 0) return error;
+  }
   if constexpr (kDim <= 128) {
     using Config = PrefillSm90Config<Cache, kDim>;
     constexpr int kKeys = Config::kFloat8 ? Config::kStoredKeys : Config::kKeys;

@@ -55,6 +55,7 @@ __device__ void CountTiles(const PlanArgs& p, int num_seqs, int* warp_sums, int&
     SequenceRows s = {};
     if (seq < num_seqs) {
       s = RowsOf(p.cu_query_lens, p.context_lens, seq, p.plan.group, p.window);
+      s.prefills = p.plan.prefill_only;
       if (s.decodes()) decode = s.decode_tiles() * p.plan.units;
     }
     const int tiles = s.decodes() ? 0 : (s.rows + kPrefillRows - 1) / kPrefillRows;
@@ -211,8 +212,10 @@ AttentionPlan LayOutPlan(const PagedAttentionParams& p, const LaunchContext& con
   // Every sequence that is not decoding has kDecodeRows rows at least; a sequence ends with a part
   // of a tile.
   const int64_t rows = int64_t{p.step.max_tokens} * plan.group;
-  plan.max_prefill_tiles =
-      p.step.max_query > 1 ? static_cast<int>(rows / kPrefillRows + max_seqs) : 0;
+  plan.max_prefill_tiles = p.step.max_query > 1 || p.batch_invariant
+                               ? static_cast<int>(rows / kPrefillRows + max_seqs)
+                               : 0;
+  plan.prefill_only = p.batch_invariant;
   char* base = static_cast<char*>(p.workspace);
   int64_t offset = 0;
   plan.totals = Place<AttentionTotals>(base, offset, 1);

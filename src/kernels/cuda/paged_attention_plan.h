@@ -85,6 +85,7 @@ struct AttentionPlan {
   int max_blocks;               // of the decode kernel
   int max_workers;
   int max_prefill_tiles;
+  bool prefill_only;  // nobody decodes
   int64_t bytes;
 };
 

@@ -11,11 +11,14 @@ struct SequenceRows {
   int context;      // tokens in the cache before this step
   int query_len;
   int group;
-  int window;  // 0: all positions
-  int rows;    // query_len * group
+  int window;             // 0: all positions
+  int rows;               // query_len * group
+  bool prefills = false;  // however few the rows are
 
   __device__ int length() const { return context + query_len; }
-  __device__ bool decodes() const { return rows > 0 && (query_len == 1 || rows <= kDecodeRows); }
+  __device__ bool decodes() const {
+    return !prefills && rows > 0 && (query_len == 1 || rows <= kDecodeRows);
+  }
   // Place in the sequence of packed row `row`.
   __device__ int place(int row) const { return query_len == 1 ? context : context + row / group; }
   // Keys [first_key(row), place(row)] are seen by `row`.
