@@ -54,7 +54,7 @@ expect_error() {
 
 # What a user can meet: a model larger than the GPU, no room for the cache, no GPU, a damaged engine.
 check_errors() {
-  build_8b bf16 --max_batch_size 512 || return
+  build_bf16 || return
   local bench=("$programs/trireme" bench throughput --num_requests 4)
   expect_error no_cache_room "KV cache|out of memory|are free" "${bench[@]}" \
     --engine_dir "$engines/bf16" --kv_cache_free_gpu_mem_fraction 0.000001
