@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <chrono>
 
 #include "base/log.h"
@@ -46,6 +47,7 @@ struct Flags {
   std::string model_control_mode = "none";
   bool disable_auto_complete = false;
   std::vector<std::string> backend_config;
+  std::vector<std::string> cache_config;
 };
 
 void AddRepositoryFlags(CommandLine& line, Flags& f) {
@@ -64,6 +66,10 @@ void AddRepositoryFlags(CommandLine& line, Flags& f) {
            "true: ready when every model is; false: ready when the server is up");
   line.Add("--exit_on_error", f.exit_on_error, "true: end when a model cannot be loaded at start");
   line.AddList("--backend_config", f.backend_config, "BACKEND,KEY=VALUE; repeatable");
+  line.AddList("--cache_config", f.cache_config,
+               "local,size=BYTES: keep responses of models that have response_cache");
+  line.Add("--response_cache_byte_size", repository.cache_bytes,
+           "the same as --cache_config=local,size=BYTES", kNotNegative);
   line.Add("--allow_client_shm", f.allow_client_shm,
            "true: clients may register shared memory for their tensors");
   line.Add("--allow_http", f.allow_http, "true or false");
@@ -142,9 +148,26 @@ void AddFlags(CommandLine& line, Flags& f) {
 void AddOthers(CommandLine& line) {
   line.AddNoEffect("--enable_chunked_context", "prompts are always chunked when they must be");
   line.AddNoEffect("--strict_model_config", "a model folder needs no configuration");
+  line.AddRefused("--rate_limit", "the rate limiter does not exist yet", {"off"});
   line.AddRefused("--tp_size", "several ranks do not run yet", {"1"});
   line.AddRefused("--pp_size", "several ranks do not run yet", {"1"});
   line.AddRefused("--max_beam_width", "beam search does not exist yet", {"1"});
+}
+
+Status FinishCacheFlags(Flags& f) {
+  for (const std::string& setting : f.cache_config) {
+    constexpr std::string_view kSize = "local,size=";
+    uint64_t bytes = 0;
+    const std::string_view value =
+        std::string_view(setting).substr(std::min(kSize.size(), setting.size()));
+    const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), bytes);
+    if (setting.rfind(kSize, 0) != 0 || error != std::errc() ||
+        end != value.data() + value.size()) {
+      return InvalidArgument("--cache-config takes local,size=BYTES, not '{}'", setting);
+    }
+    f.server.core.repository.cache_bytes = bytes;
+  }
+  return OkStatus();
 }
 
 Status FinishRepositoryFlags(Flags& f) {
@@ -190,6 +213,7 @@ Status FinishFlags(Flags& f) {
     return InvalidArgument("name a model: trireme serve MODEL, or --model-repository FOLDER");
   }
   TRIREME_RETURN_IF_ERROR(FinishRepositoryFlags(f));
+  TRIREME_RETURN_IF_ERROR(FinishCacheFlags(f));
   f.server.model_names.front() = f.model_name;
   TRIREME_ASSIGN_OR_RETURN(f.server.allow_metrics, ParseBool(f.allow_metrics, "allow-metrics"));
   TRIREME_RETURN_IF_ERROR(ApplyTritonFlags(f.triton));

@@ -79,6 +79,13 @@ class Served:
             time.sleep(0.02)
         raise RuntimeError(f"no {service}:\n{self.text()}")
 
+    def wait_for(self, text, seconds):
+        end = time.monotonic() + seconds
+        while text not in self.text():
+            if time.monotonic() > end or self.process.poll() is not None:
+                raise RuntimeError(f"the server does not say '{text}':\n{self.text()}")
+            time.sleep(0.05)
+
     def wait_ready(self, seconds):
         end = time.monotonic() + seconds
         while time.monotonic() < end and self.process.poll() is None:

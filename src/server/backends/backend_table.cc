@@ -13,6 +13,7 @@ BackendTable::BackendTable() {
   Add("repeat", MakeRepeatBackend());
   Add("ensemble", MakeEnsembleBackend());
   Add("python", MakePythonBackend());
+  Add("onnxruntime", MakeOnnxRuntimeBackend());
   const auto llm = MakeLlmBackend(LlmBackendOptions());
   Add("llm", llm);
   Add("tensorrtllm", llm);

@@ -2,31 +2,23 @@
 // Runs a model's batches on one thread per instance. Thread-safe.
 #pragma once
 
-#include <functional>
 #include <memory>
-#include <span>
 #include <thread>
 #include <vector>
 
 #include "base/mutex.h"
-#include "server/batching/request_queue.h"
+#include "server/batching/scheduler.h"
 
 namespace trireme::server {
 
 // Shared: a call that waits here names it for the case that it is cancelled, weakly.
-class QueueScheduler : public std::enable_shared_from_this<QueueScheduler> {
+class QueueScheduler : public Scheduler, public std::enable_shared_from_this<QueueScheduler> {
  public:
-  // Runs one batch on the given instance, on its thread.
-  using RunFn = std::function<void(std::span<const RequestQueue::Call> batch, int instance,
-                                   BatchClose reason)>;
-
   static std::shared_ptr<QueueScheduler> Start(const ModelConfig& config, RunFn run);
-  ~QueueScheduler();
+  ~QueueScheduler() override;
 
-  // A call that cannot wait here is answered at once.
-  void Enqueue(const RequestQueue::Call& call) EXCLUDES(mutex_);
-  // Fails what still waits and joins the threads.
-  void Stop() EXCLUDES(mutex_);
+  void Enqueue(const RequestQueue::Call& call) override EXCLUDES(mutex_);
+  void Stop() override EXCLUDES(mutex_);
 
  private:
   QueueScheduler(const ModelConfig& config, RunFn run);

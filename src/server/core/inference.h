@@ -81,6 +81,8 @@ class InferCall {
   InferCall(InferRequest request, ResponseFn on_response);
 
   const InferRequest& request() const { return request_; }
+  // What the scheduler adds (the state of a sequence), before the call is executed.
+  void AddInput(Tensor input) { request_.inputs.push_back(std::move(input)); }
 
   // What comes after the final response is dropped.
   void Respond(InferResponse response);
@@ -114,7 +116,7 @@ class InferCall {
   Times times;
 
  private:
-  const InferRequest request_;
+  InferRequest request_;
   ResponseFn on_response_;
   CallObserver* observer_ = nullptr;
   std::atomic<bool> done_{false};

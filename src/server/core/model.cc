@@ -4,6 +4,8 @@
 #include <algorithm>
 
 #include "base/status.h"
+#include "server/batching/queue_scheduler.h"
+#include "server/batching/sequence_scheduler.h"
 
 namespace trireme::server {
 namespace {
@@ -11,8 +13,9 @@ namespace {
 bool NeedsQueue(const BackendModel& backend, const ModelConfig& config) {
   switch (backend.style()) {
     case BackendModel::Style::kBlocking: return true;
-    case BackendModel::Style::kImmediate: return config.dynamic_batching.has_value();
-    case BackendModel::Style::kContinuous: return false;
+    case BackendModel::Style::kImmediate:
+      return config.dynamic_batching.has_value() || config.sequence_batching.has_value();
+    case BackendModel::Style::kContinuous: return config.sequence_batching.has_value();
   }
   return true;
 }
@@ -51,14 +54,20 @@ Labels ModelLabels(const ModelConfig& config, int64_t version) {
 }
 
 Model::Model(ModelConfig config, int64_t version, std::unique_ptr<BackendModel> backend,
-             MetricsRegistry& registry)
+             MetricsRegistry& registry, ResponseCache* cache)
     : config_(std::move(config)),
       version_(version),
       statistics_(registry, ModelLabels(config_, version)),
-      backend_(std::move(backend)) {
+      backend_(std::move(backend)),
+      cache_(config_.response_cache ? cache : nullptr) {
   for (const TensorConfig& input : config_.inputs) num_required_inputs_ += input.optional ? 0 : 1;
-  const Labels labels = ModelLabels(config_, version);
   if (!NeedsQueue(*backend_, config_)) return;
+  AddBatchMetrics(registry);
+  StartScheduler();
+}
+
+void Model::AddBatchMetrics(MetricsRegistry& registry) {
+  const Labels labels = ModelLabels(config_, version_);
   registry.AddGauge("nv_inference_pending_request_count",
                     "Instantaneous number of pending requests awaiting execution per-model", labels,
                     [pending = pending_] { return static_cast<double>(pending->load()); });
@@ -68,14 +77,22 @@ Model::Model(ModelConfig config, int64_t version, std::unique_ptr<BackendModel> 
     batch_closed_[reason] = &registry.AddCounter(
         "trireme_batches_closed", "Batches by what ended their forming", with_reason);
   }
-  if (config_.dynamic_batching && config_.dynamic_batching->preserve_ordering) {
-    ordered_ = std::make_shared<OrderedRelease>();
+}
+
+void Model::StartScheduler() {
+  const bool ordered = (config_.dynamic_batching && config_.dynamic_batching->preserve_ordering) ||
+                       (config_.sequence_batching && config_.sequence_batching->preserve_ordering);
+  if (ordered) ordered_ = std::make_shared<OrderedRelease>();
+  const auto run = [this](std::span<const std::shared_ptr<InferCall>> batch, int instance,
+                          BatchClose reason) {
+    batch_closed_[static_cast<int>(reason)]->Add(1);
+    Run(batch, instance);
+  };
+  if (config_.sequence_batching) {
+    scheduler_ = SequenceScheduler::Start(config_, run);
+  } else {
+    scheduler_ = QueueScheduler::Start(config_, run);
   }
-  scheduler_ = QueueScheduler::Start(
-      config_, [this](std::span<const RequestQueue::Call> batch, int instance, BatchClose reason) {
-        batch_closed_[static_cast<int>(reason)]->Add(1);
-        Run(batch, instance);
-      });
 }
 
 Model::~Model() { StopScheduling(); }
@@ -162,13 +179,43 @@ Status Model::Validate(InferRequest& request) const {
                              output, config_.name);
     }
   }
-  return OkStatus();
+  return config_.sequence_batching ? AddSequenceControls(config_, request) : OkStatus();
+}
+
+bool Model::AnswerFromCache(const std::shared_ptr<InferCall>& call) {
+  const int64_t begin_ns = NowNs();
+  const std::string key = ResponseCache::Key(config_.name, version_, call->request());
+  std::optional<InferResponse> found = cache_->Find(key);
+  const int64_t lookup_ns = NowNs() - begin_ns;
+  if (found) {
+    statistics_.OnCacheHit(*call, lookup_ns);
+    call->Respond(std::move(*found));
+    return true;
+  }
+  call->WrapResponses([&](InferCall::ResponseFn deliver) -> InferCall::ResponseFn {
+    return [this, key, lookup_ns, deliver = std::move(deliver)](InferCall& from,
+                                                                InferResponse&& response) {
+      const int64_t insert_ns = NowNs();
+      const bool whole = response.error.ok() && response.is_final && from.num_responses() == 1;
+      if (whole && !response.is_empty) cache_->Insert(key, response);
+      if (response.is_final) statistics_.OnCacheMiss(lookup_ns + NowNs() - insert_ns);
+      deliver(from, std::move(response));
+    };
+  });
+  return false;
+}
+
+void Model::RunAlone(const std::shared_ptr<InferCall>& call, int instance) {
+  Execution execution({&call, 1}, instance);
+  backend_->Execute(execution);
 }
 
 void Model::Infer(const std::shared_ptr<InferCall>& call) {
+  call->times.queued = NowNs();
+  const bool cached = cache_ != nullptr && call->request().generation == nullptr;
+  if (cached && AnswerFromCache(call)) return;
   in_flight_.fetch_add(1);
   call->set_observer(this);
-  call->times.queued = NowNs();
   if (scheduler_ == nullptr) return Run({&call, 1}, 0);
   if (ordered_ != nullptr) ordered_->Add(*call);
   pending_->fetch_add(1);
@@ -176,14 +223,16 @@ void Model::Infer(const std::shared_ptr<InferCall>& call) {
 }
 
 void Model::Run(std::span<const std::shared_ptr<InferCall>> batch, int instance) {
-  if (scheduler_ != nullptr) pending_->fetch_sub(static_cast<int64_t>(batch.size()));
   InferCall::Times times;
   times.compute_start = NowNs();
   int64_t batch_size = 0;
+  int64_t real = 0;
   for (const auto& call : batch) {
     call->times.compute_start = times.compute_start;
     batch_size += call->request().batch_size;
+    real += call->request().batch_size > 0 ? 1 : 0;  // the others only fill their places
   }
+  if (scheduler_ != nullptr) pending_->fetch_sub(real);
   Execution execution(batch, instance);
   backend_->Execute(execution);
   times.input_ready = batch.front()->times.input_ready;
@@ -193,6 +242,7 @@ void Model::Run(std::span<const std::shared_ptr<InferCall>> batch, int instance)
 
 void Model::OnResponse(InferCall& call, InferResponse& response) {
   const InferRequest& request = call.request();
+  if (scheduler_ != nullptr) scheduler_->OnResponse(call, response);
   std::erase_if(response.outputs,
                 [&](const Tensor& output) { return !request.Wants(output.name); });
   for (Tensor& output : response.outputs) {
@@ -213,6 +263,9 @@ void Model::OnResponse(InferCall& call, InferResponse& response) {
   statistics_.OnDone(call, response.error, never_ran);
 }
 
-void Model::OnDone(InferCall& call) { in_flight_.fetch_sub(1); }
+void Model::OnDone(InferCall& call) {
+  if (scheduler_ != nullptr) scheduler_->OnDone(call);
+  in_flight_.fetch_sub(1);
+}
 
 }  // namespace trireme::server

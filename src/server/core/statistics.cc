@@ -47,7 +47,17 @@ ModelStatistics::ModelStatistics(MetricsRegistry& registry, const Labels& labels
           .output_us = registry.AddCounter("nv_inference_compute_output_duration_us",
                                            "Cumulative inference compute output duration in "
                                            "microseconds",
-                                           labels)} {}
+                                           labels),
+          .cache_hits = registry.AddCounter("nv_cache_num_hits_per_model",
+                                            "Number of cache hits per model", labels),
+          .cache_misses = registry.AddCounter("nv_cache_num_misses_per_model",
+                                              "Number of cache misses per model", labels),
+          .cache_hit_us =
+              registry.AddCounter("nv_cache_hit_duration_per_model",
+                                  "Total cache hit duration per model, in microseconds", labels),
+          .cache_miss_us = registry.AddCounter(
+              "nv_cache_miss_duration_per_model",
+              "Total cache miss duration per model, in microseconds", labels)} {}
 
 void ModelStatistics::OnResponse(const InferCall& call, const InferResponse& response,
                                  bool decoupled) {
@@ -97,6 +107,25 @@ void ModelStatistics::OnDone(const InferCall& call, const Status& error, bool re
   data_.infer.compute_input.Add(input - start);
   data_.infer.compute_infer.Add(output - input);
   data_.infer.compute_output.Add(now - output);
+}
+
+void ModelStatistics::OnCacheHit(const InferCall& call, int64_t lookup_ns) {
+  const int64_t now = NowNs();
+  counters_.success.Add(1);
+  counters_.request_us.Add(Microseconds(now - call.times.start));
+  counters_.cache_hits.Add(1);
+  counters_.cache_hit_us.Add(Microseconds(lookup_ns));
+  MutexLock lock(mutex_);
+  data_.infer.success.Add(now - call.times.start);
+  data_.infer.queue.Add(now - call.times.queued);
+  data_.infer.cache_hit.Add(lookup_ns);
+}
+
+void ModelStatistics::OnCacheMiss(int64_t lookup_and_insert_ns) {
+  counters_.cache_misses.Add(1);
+  counters_.cache_miss_us.Add(Microseconds(lookup_and_insert_ns));
+  MutexLock lock(mutex_);
+  data_.infer.cache_miss.Add(lookup_and_insert_ns);
 }
 
 void ModelStatistics::OnExecution(int64_t batch_size, const InferCall::Times& times,

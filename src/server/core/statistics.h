@@ -52,6 +52,9 @@ class ModelStatistics {
   void OnResponse(const InferCall& call, const InferResponse& response, bool decoupled);
   // The final response of `call`: adds the whole request.
   void OnDone(const InferCall& call, const Status& error, bool rejected);
+  // A call answered from the response cache, or looked up there in vain.
+  void OnCacheHit(const InferCall& call, int64_t lookup_ns);
+  void OnCacheMiss(int64_t lookup_and_insert_ns);
   // One execution of a batch of that size with marks of NowNs.
   void OnExecution(int64_t batch_size, const InferCall::Times& times, int64_t end_ns);
 
@@ -60,7 +63,8 @@ class ModelStatistics {
  private:
   struct Counters {
     Counter &success, &rejected, &cancelled, &backend, &other, &count, &exec_count, &request_us,
-        &queue_us, &input_us, &infer_us, &output_us;
+        &queue_us, &input_us, &infer_us, &output_us, &cache_hits, &cache_misses, &cache_hit_us,
+        &cache_miss_us;
   };
 
   mutable Mutex mutex_;

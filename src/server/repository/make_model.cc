@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "base/status.h"
+#include "server/core/warmup.h"
 
 namespace trireme::server {
 namespace {
@@ -69,7 +70,7 @@ Status PlaceGroup(int num_gpus, const std::string& model, InstanceGroup& group) 
 
 StatusOr<std::shared_ptr<Model>> MakeModel(ModelConfig config, const ModelSource& source,
                                            const Backend& backend, MetricsRegistry& metrics,
-                                           ModelCaller& caller) {
+                                           ModelCaller& caller, ResponseCache* cache) {
   TRIREME_RETURN_IF_ERROR(backend.Complete({.model_dir = source.model_dir,
                                             .version_dir = source.version_dir,
                                             .caller = caller,
@@ -87,7 +88,14 @@ StatusOr<std::shared_ptr<Model>> MakeModel(ModelConfig config, const ModelSource
                                .caller = caller,
                                .settings = source.settings};
   TRIREME_ASSIGN_OR_RETURN(std::unique_ptr<BackendModel> loaded, backend.Load(context));
-  return std::make_shared<Model>(std::move(config), source.version, std::move(loaded), metrics);
+  if (config.response_cache && cache == nullptr) {
+    LogWarning("response_cache_off model={} reason=\"--cache-config=local,size=BYTES turns it on\"",
+               config.name);
+  }
+  auto model =
+      std::make_shared<Model>(std::move(config), source.version, std::move(loaded), metrics, cache);
+  TRIREME_RETURN_IF_ERROR(WarmUp(*model, source.model_dir));
+  return model;
 }
 
 }  // namespace trireme::server

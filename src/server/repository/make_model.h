@@ -22,9 +22,10 @@ struct ModelSource {
 // that is not there.
 Status PlaceGroup(int num_gpus, const std::string& model, InstanceGroup& group);
 
-// Completes and checks the configuration, then lets the backend load.
+// Completes and checks the configuration, lets the backend load, and warms the model up. `cache` may be
+// null.
 StatusOr<std::shared_ptr<Model>> MakeModel(ModelConfig config, const ModelSource& source,
                                            const Backend& backend, MetricsRegistry& metrics,
-                                           ModelCaller& caller);
+                                           ModelCaller& caller, ResponseCache* cache);
 
 }  // namespace trireme::server

@@ -9,6 +9,7 @@
 #include "model_config.pb.h"
 #include "server/repository/config_json.h"
 #include "server/repository/placeholders.h"
+#include "server/repository/read_scheduling.h"
 
 namespace trireme::server {
 namespace {
@@ -112,19 +113,20 @@ void ReadInstanceGroups(const inference::ModelConfig& from, ModelConfig& config)
 
 // Fields that every kind of model either ignores with a reason or cannot have yet.
 void ReadRest(const inference::ModelConfig& from, ModelConfig& config) {
-  if (from.has_sequence_batching()) config.unsupported.push_back("sequence_batching");
-  if (!from.model_warmup().empty()) config.unsupported.push_back("model_warmup");
-  if (!from.batch_input().empty()) config.unsupported.push_back("batch_input");
-  if (!from.batch_output().empty()) config.unsupported.push_back("batch_output");
+  // A backend that joins requests into one tensor makes and cuts these; the others get each request.
+  const bool joins = config.backend == "onnxruntime" || config.platform == "onnxruntime_onnx";
+  if (!from.batch_input().empty() && !joins) config.unsupported.push_back("batch_input");
+  if (!from.batch_output().empty() && !joins) config.unsupported.push_back("batch_output");
   if (from.has_model_operations()) config.unsupported.push_back("model_operations");
   if (from.has_model_repository_agents()) config.unsupported.push_back("model_repository_agents");
-  if (from.response_cache().enable()) config.unsupported.push_back("response_cache");
+  config.response_cache = from.response_cache().enable();
   if (!from.model_metrics().metric_control().empty()) {
     config.unsupported.push_back("model_metrics.metric_control");
   }
   if (from.has_optimization()) {
     config.without_effect.push_back("optimization (engines are tuned when they are built)");
   }
+  if (!from.runtime().empty()) config.without_effect.push_back("runtime");
   if (!from.cc_model_filenames().empty()) config.without_effect.push_back("cc_model_filenames");
 }
 
@@ -142,11 +144,20 @@ Status FromProto(const inference::ModelConfig& from, ModelConfig& config) {
     TensorConfig tensor = ToTensor(input);
     tensor.optional = input.optional();
     tensor.allow_ragged_batch = input.allow_ragged_batch();
+    if (input.format() != inference::ModelInput::FORMAT_NONE) {
+      config.without_effect.push_back("input.format");
+    }
+    if (input.is_non_linear_format_io()) {
+      config.unsupported.push_back("input.is_non_linear_format_io");
+    }
     config.inputs.push_back(std::move(tensor));
   }
   for (const auto& output : from.output()) {
     TensorConfig tensor = ToTensor(output);
     tensor.label_filename = output.label_filename();
+    if (output.is_non_linear_format_io()) {
+      config.unsupported.push_back("output.is_non_linear_format_io");
+    }
     // Upstream's ensemble template lists one output twice.
     if (config.FindOutput(tensor.name) == nullptr) config.outputs.push_back(std::move(tensor));
   }
@@ -160,6 +171,10 @@ Status FromProto(const inference::ModelConfig& from, ModelConfig& config) {
   if (from.has_dynamic_batching()) {
     config.dynamic_batching = ToDynamicBatching(from.dynamic_batching());
   }
+  if (from.has_sequence_batching()) {
+    TRIREME_RETURN_IF_ERROR(ReadSequenceBatching(from.sequence_batching(), config));
+  }
+  ReadWarmup(from, config);
   if (from.has_ensemble_scheduling()) ReadEnsemble(from.ensemble_scheduling(), config);
   config.decoupled = from.model_transaction_policy().decoupled();
   ReadInstanceGroups(from, config);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // A model's configuration as the server uses it, read from config.pbtxt. Plain data; the functions
-// are pure. Protobuf stays inside model_config.cc.
+// are pure. Protobuf stays inside model_config.cc and read_scheduling.cc.
 #pragma once
 
 #include <cstdint>
@@ -58,6 +58,50 @@ struct DynamicBatching {
   std::map<uint64_t, QueuePolicy> priority_queue_policy;
 };
 
+struct SequenceBatching {
+  enum class ControlKind { kStart, kReady, kEnd, kCorrelationId };
+  struct Control {
+    ControlKind kind = ControlKind::kStart;
+    std::string input;
+    DataType type = DataType::kInvalid;
+    std::string false_value;  // bytes of one element; unused by kCorrelationId
+    std::string true_value;
+  };
+  struct State {
+    std::string input;
+    std::string output;
+    DataType type = DataType::kInvalid;
+    Dims dims;
+    std::string initial_file;   // "": zeros
+    std::string initial_bytes;  // of one element of a batch, when the file is read
+    Dims initial_dims;
+  };
+  uint64_t max_idle_us = 1000000;
+  std::vector<Control> controls;
+  std::vector<State> states;
+  bool oldest = false;  // else direct
+  uint64_t max_queue_delay_us = 0;
+  float minimum_slot_utilization = 0;      // direct
+  int max_candidate_sequences = 0;         // oldest
+  std::vector<int> preferred_batch_sizes;  // oldest
+  bool preserve_ordering = false;          // oldest
+};
+
+// One request that is run on every instance before a model is ready.
+struct WarmupSample {
+  struct Input {
+    std::string name;
+    DataType type = DataType::kInvalid;
+    Dims dims;
+    bool random = false;
+    std::string file;  // "": zeros or random
+  };
+  std::string name;
+  uint32_t batch_size = 0;
+  uint32_t count = 1;
+  std::vector<Input> inputs;
+};
+
 struct EnsembleStep {
   std::string model_name;
   int64_t model_version = -1;
@@ -79,6 +123,9 @@ struct ModelConfig {
   std::map<std::string, std::string> metric_tags;
   std::map<std::string, std::string> parameters;  // values with a `${...}` left in are dropped
   std::optional<DynamicBatching> dynamic_batching;
+  std::optional<SequenceBatching> sequence_batching;
+  std::vector<WarmupSample> warmup;
+  bool response_cache = false;
   std::vector<EnsembleStep> ensemble_steps;
   uint32_t max_inflight_requests = 0;
   bool decoupled = false;

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/mapped_file.h"
 #include "base/status.h"
+#include "server/repository/read_scheduling.h"
 
 namespace trireme::server {
 namespace {
@@ -205,6 +206,9 @@ StatusOr<ModelConfig> ReadModelConfig(const ModelFolder& folder, const ConfigSou
   }
   TRIREME_RETURN_IF_ERROR(CompleteBackend(folder, source, *config));
   TRIREME_RETURN_IF_ERROR(ReadLabels(folder, *config));
+  if (config->sequence_batching) {
+    TRIREME_RETURN_IF_ERROR(CompleteInitialStates(folder.dir, *config->sequence_batching));
+  }
   for (const std::string& field : config->without_effect) {
     LogWarning("config_without_effect model={} field=\"{}\"", config->name, field);
   }

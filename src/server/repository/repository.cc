@@ -31,7 +31,11 @@ Status CheckName(const std::string& name) {
 }  // namespace
 
 Repository::Repository(RepositoryOptions options, MetricsRegistry& metrics, ModelCaller& caller)
-    : options_(std::move(options)), metrics_(metrics), caller_(caller) {
+    : options_(std::move(options)),
+      metrics_(metrics),
+      caller_(caller),
+      cache_(options_.cache_bytes > 0 ? std::make_unique<ResponseCache>(options_.cache_bytes)
+                                      : nullptr) {
   control_ = std::thread([this] { RunControl(); });
 }
 
@@ -293,7 +297,7 @@ StatusOr<std::shared_ptr<Model>> Repository::LoadVersion(const ModelFolder& fold
   }
   return MakeModel(std::move(config),
                    {folder.dir, version_dir, version, settings, options_.auto_complete}, *backend,
-                   metrics_, caller_);
+                   metrics_, caller_, cache_.get());
 }
 
 void Repository::SetVersion(const std::string& name, int64_t version, Version state) {
@@ -313,9 +317,9 @@ void Repository::SetVersion(const std::string& name, int64_t version, Version st
 Status Repository::Add(const std::vector<std::string>& names, ModelConfig config,
                        const std::shared_ptr<const Backend>& backend) {
   const std::map<std::string, std::string> settings;
-  TRIREME_ASSIGN_OR_RETURN(
-      const std::shared_ptr<Model> model,
-      MakeModel(std::move(config), {"", "", 1, settings}, *backend, metrics_, caller_));
+  TRIREME_ASSIGN_OR_RETURN(const std::shared_ptr<Model> model,
+                           MakeModel(std::move(config), {"", "", 1, settings}, *backend, metrics_,
+                                     caller_, cache_.get()));
   MutexLock lock(mutex_);
   for (const std::string& name : names) models_[name].versions[1] = {kReady, "", model};
   return OkStatus();

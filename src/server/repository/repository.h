@@ -30,6 +30,7 @@ struct RepositoryOptions {
   std::string config_name;
   bool auto_complete = true;
   bool strict_readiness = true;
+  uint64_t cache_bytes = 0;  // of responses; 0: none are kept
   // Of backends, by name; "" applies to all.
   std::map<std::string, std::map<std::string, std::string>> backend_settings;
 };
@@ -116,6 +117,7 @@ class Repository {
   MetricsRegistry& metrics_;
   ModelCaller& caller_;
   BackendTable backends_;
+  const std::unique_ptr<ResponseCache> cache_;  // null: no responses are kept
 
   mutable Mutex mutex_;
   CondVar changed_;

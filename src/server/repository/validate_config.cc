@@ -102,6 +102,69 @@ Status CheckBatching(const ModelConfig& config) {
   return OkStatus();
 }
 
+Status CheckSequences(const ModelConfig& config) {
+  const SequenceBatching& batching = *config.sequence_batching;
+  std::set<std::string> names;
+  for (const TensorConfig& input : config.inputs) names.insert(input.name);
+  std::set<SequenceBatching::ControlKind> kinds;
+  for (const SequenceBatching::Control& control : batching.controls) {
+    if (control.input.empty() || !names.insert(control.input).second) {
+      return InvalidArgument(
+          "model '{}': control input '{}' of sequence_batching needs a name of its own",
+          config.name, control.input);
+    }
+    if (!kinds.insert(control.kind).second) {
+      return InvalidArgument(
+          "model '{}': sequence_batching has two control inputs of the same kind ('{}')",
+          config.name, control.input);
+    }
+  }
+  for (const SequenceBatching::State& state : batching.states) {
+    if (!names.insert(state.input).second) {
+      return InvalidArgument("model '{}': state input '{}' needs a name of its own", config.name,
+                             state.input);
+    }
+  }
+  if (batching.oldest && batching.max_candidate_sequences < 1) {
+    return InvalidArgument("model '{}': max_candidate_sequences must be at least 1", config.name);
+  }
+  for (const int size : batching.preferred_batch_sizes) {
+    if (size >= 1 && size <= std::max(1, config.max_batch_size)) continue;
+    return InvalidArgument(
+        "sequence batching preferred batch size must be positive and <= max batch size for '{}'",
+        config.name);
+  }
+  if (batching.minimum_slot_utilization < 0 || batching.minimum_slot_utilization > 1) {
+    return InvalidArgument("model '{}': minimum_slot_utilization must be from 0 to 1", config.name);
+  }
+  return OkStatus();
+}
+
+Status CheckCache(const ModelConfig& config) {
+  if (!config.response_cache) return OkStatus();
+  if (config.decoupled || config.sequence_batching) {
+    return InvalidArgument(
+        "model '{}': response_cache does not go with {}", config.name,
+        config.decoupled ? "a decoupled transaction policy" : "sequence_batching");
+  }
+  return OkStatus();
+}
+
+Status CheckWarmup(const ModelConfig& config) {
+  for (const WarmupSample& sample : config.warmup) {
+    if (config.is_ensemble()) {
+      return InvalidArgument("ensemble '{}' has model_warmup; its models warm up for themselves",
+                             config.name);
+    }
+    if (std::cmp_greater(sample.batch_size, std::max(1, config.max_batch_size))) {
+      return InvalidArgument("model_warmup '{}' of model '{}' has batch_size {}; at most {} goes",
+                             sample.name, config.name, sample.batch_size,
+                             std::max(1, config.max_batch_size));
+    }
+  }
+  return OkStatus();
+}
+
 Status CheckGroups(const ModelConfig& config) {
   for (const InstanceGroup& group : config.instance_groups) {
     if (group.count < 0 || group.count > 1024) {
@@ -191,6 +254,9 @@ Status ValidateModelConfig(const ModelConfig& config) {
   TRIREME_RETURN_IF_ERROR(CheckTensors(config.outputs, "output", config));
   TRIREME_RETURN_IF_ERROR(CheckGroups(config));
   if (config.dynamic_batching) TRIREME_RETURN_IF_ERROR(CheckBatching(config));
+  if (config.sequence_batching) TRIREME_RETURN_IF_ERROR(CheckSequences(config));
+  TRIREME_RETURN_IF_ERROR(CheckCache(config));
+  TRIREME_RETURN_IF_ERROR(CheckWarmup(config));
   if (config.is_ensemble()) return CheckEnsemble(config);
   if (!config.ensemble_steps.empty()) {
     return InvalidArgument("model '{}' has ensemble_scheduling; its platform must be 'ensemble'",

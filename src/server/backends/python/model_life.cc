@@ -181,6 +181,7 @@ Status ModelLife::Execute(Execution& execution) {
   for (size_t i = 0; i < numbers.size(); ++i) {
     requests.push_back(
         RequestJson(execution.calls()[i]->request(), numbers[i], program_.outputs, message));
+    for (const std::string& state : program_.states) requests.back()["outputs"].push_back(state);
   }
   message.json()["batch"] = batch;
   message.json()["requests"] = std::move(requests);

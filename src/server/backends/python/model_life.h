@@ -20,9 +20,10 @@ namespace trireme::server {
 // What a process runs. Immutable.
 struct ModelProgram {
   std::vector<std::string> command;
-  std::string instance;  // "m_0_0", as logs and the model see it
-  Json start;            // the members of the first message
-  std::vector<std::string> outputs;
+  std::string instance;              // "m_0_0", as logs and the model see it
+  Json start;                        // the members of the first message
+  std::vector<std::string> outputs;  // those of a request that names none
+  std::vector<std::string> states;   // outputs that the server keeps for a sequence's next request
   int64_t start_timeout_ms = 0;
   int64_t end_timeout_ms = 0;
   ModelCaller& caller;

@@ -59,19 +59,11 @@ std::string_view KindName(InstanceGroup::Kind kind) {
   }
 }
 
-// Where things are, as the first message says it.
-Json Places(const ModelConfig& config, const std::string& model_dir,
-            const std::string& version_dir) {
-  const std::string file =
-      config.default_model_filename.empty() ? "model.py" : config.default_model_filename;
-  return {{"protocol", 1},
-          {"model_dir", model_dir},
-          {"version_dir", version_dir},
-          {"model_path", (fs::path(version_dir) / file).string()}};
-}
-
 class PythonBackend : public Backend {
  public:
+  // With a name: a backend whose model.py is ours, and whose models are files of another kind.
+  explicit PythonBackend(std::string name) : name_(std::move(name)) {}
+
   bool places_on_gpus() const override { return true; }
 
   Status Complete(const CompletionContext& context, ModelConfig& config) const override {
@@ -121,29 +113,51 @@ class PythonBackend : public Backend {
   }
 
  private:
-  static StatusOr<ModelProgram> MakeProgram(const ModelConfig& config,
-                                            const std::map<std::string, std::string>& settings,
-                                            const std::string& model_dir,
-                                            const std::string& version_dir, ModelCaller& caller) {
+  std::string ModelPath(const PythonSettings& python, const ModelConfig& config,
+                        const std::string& version_dir) const {
+    if (!name_.empty()) return python.modules + "/backends/" + name_ + "/model.py";
+    const std::string& file = config.default_model_filename;
+    return (fs::path(version_dir) / (file.empty() ? "model.py" : file)).string();
+  }
+
+  StatusOr<ModelProgram> MakeProgram(const ModelConfig& config,
+                                     const std::map<std::string, std::string>& settings,
+                                     const std::string& model_dir, const std::string& version_dir,
+                                     ModelCaller& caller) const {
     TRIREME_ASSIGN_OR_RETURN(const PythonSettings python,
                              ReadPythonSettings(settings, config, model_dir));
-    ModelProgram program{.command = {python.interpreter, "-u", python.process_script},
+    const std::string path = ModelPath(python, config, version_dir);
+    ModelProgram program{.command = {python.interpreter, "-u", ProcessScript(python)},
                          .instance = "",
-                         .start = Places(config, model_dir, version_dir),
+                         .start = {{"protocol", 1},
+                                   {"model_dir", model_dir},
+                                   {"version_dir", version_dir},
+                                   {"model_path", path}},
                          .outputs = {},
+                         .states = {},
                          .start_timeout_ms = python.start_timeout_ms,
                          .end_timeout_ms = python.end_timeout_ms,
                          .caller = caller};
     for (const TensorConfig& output : config.outputs) program.outputs.push_back(output.name);
+    if (config.sequence_batching) {
+      for (const SequenceBatching::State& state : config.sequence_batching->states) {
+        program.states.push_back(state.output);
+      }
+    }
     std::error_code ignored;
-    const std::string path = program.start["model_path"].get<std::string>();
     if (fs::exists(path, ignored)) return program;
     return NotFound("model '{}' has no {}", config.name, path);
   }
+
+  const std::string name_;  // "": the models bring their own model.py
 };
 
 }  // namespace
 
-std::shared_ptr<const Backend> MakePythonBackend() { return std::make_shared<PythonBackend>(); }
+std::shared_ptr<const Backend> MakePythonBackend() { return std::make_shared<PythonBackend>(""); }
+
+std::shared_ptr<const Backend> MakeOnnxRuntimeBackend() {
+  return std::make_shared<PythonBackend>("onnxruntime");
+}
 
 }  // namespace trireme::server

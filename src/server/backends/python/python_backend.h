@@ -10,5 +10,7 @@
 namespace trireme::server {
 
 std::shared_ptr<const Backend> MakePythonBackend();
+// Backend `onnxruntime`: a model.onnx, run by the published package in such a process.
+std::shared_ptr<const Backend> MakeOnnxRuntimeBackend();
 
 }  // namespace trireme::server

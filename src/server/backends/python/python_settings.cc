@@ -13,8 +13,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr char kScript[] = "trireme_model_process.py";
-
 StatusOr<int64_t> Seconds(const std::string& key, const std::string& text) {
   int64_t value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
@@ -52,6 +50,10 @@ StatusOr<std::string> InterpreterOf(std::string path, const std::string& model_d
 
 }  // namespace
 
+std::string ProcessScript(const PythonSettings& settings) {
+  return settings.modules + "/trireme_model_process.py";
+}
+
 StatusOr<PythonSettings> ReadPythonSettings(const std::map<std::string, std::string>& settings,
                                             const ModelConfig& config,
                                             const std::string& model_dir) {
@@ -62,12 +64,12 @@ StatusOr<PythonSettings> ReadPythonSettings(const std::map<std::string, std::str
       "backend-directory",      "auto-complete-config", "min-compute-capability",
       "default-max-batch-size"};
   PythonSettings python;
-  std::string modules = OwnModules();
+  python.modules = OwnModules();
   for (const auto& [key, value] : settings) {
     if (key == "interpreter") {
       python.interpreter = value;
     } else if (key == "module-directory") {
-      modules = value;
+      python.modules = value;
     } else if (key == "stub-timeout-seconds") {
       TRIREME_ASSIGN_OR_RETURN(python.end_timeout_ms, Seconds(key, value));
     } else if (key == "initialize-timeout-seconds") {
@@ -88,13 +90,12 @@ StatusOr<PythonSettings> ReadPythonSettings(const std::map<std::string, std::str
   } else if (interpreter != config.parameters.end()) {
     python.interpreter = interpreter->second;
   }
-  python.process_script = (fs::path(modules) / kScript).string();
   std::error_code ignored;
-  if (fs::exists(python.process_script, ignored)) return python;
+  if (fs::exists(ProcessScript(python), ignored)) return python;
   return NotFound(
       "backend 'python' needs {}, which is installed beside the program; "
       "--backend-config=python,module-directory=DIR names another place",
-      python.process_script);
+      ProcessScript(python));
 }
 
 }  // namespace trireme::server

@@ -12,10 +12,12 @@ namespace trireme::server {
 
 struct PythonSettings {
   std::string interpreter = "python3";
-  std::string process_script;  // trireme_model_process.py
+  std::string modules;  // folder of trireme_model_process.py and of backends/
   int64_t start_timeout_ms = 600'000;
   int64_t end_timeout_ms = 30'000;
 };
+
+std::string ProcessScript(const PythonSettings& settings);
 
 // INVALID_ARGUMENT and UNIMPLEMENTED name the setting or parameter; NOT_FOUND the file that is
 // missing and how to get it.
