@@ -94,7 +94,7 @@ def client(repository):
     server = Served(str(repository), "--model-control-mode=explicit", "--load-model=*",
                     f"--backend-config=onnxruntime,interpreter={sys.executable}")
     server.wait_ready(120)
-    with httpclient.InferenceServerClient(server.http, concurrency=8) as made:
+    with httpclient.InferenceServerClient(server.http, concurrency=8, network_timeout=300) as made:
         yield made
     assert server.stop() == 0
 

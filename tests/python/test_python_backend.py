@@ -353,7 +353,7 @@ def served(repository):
 
 @pytest.fixture(scope="module")
 def client(served):
-    with httpclient.InferenceServerClient(served.http, concurrency=8) as made:
+    with httpclient.InferenceServerClient(served.http, concurrency=8, network_timeout=300) as made:
         yield made
 
 
@@ -631,7 +631,7 @@ def test_reload_under_load_loses_nothing(repository, served, client):
     stop = threading.Event()
 
     def load():
-        with httpclient.InferenceServerClient(served.http) as own:
+        with httpclient.InferenceServerClient(served.http, network_timeout=300) as own:
             while not stop.is_set():
                 try:
                     own.infer("moods", [text_input("IN", "fine")])

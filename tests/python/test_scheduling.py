@@ -146,7 +146,7 @@ def served(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def client(served):
-    with httpclient.InferenceServerClient(served.http, concurrency=8) as made:
+    with httpclient.InferenceServerClient(served.http, concurrency=8, network_timeout=300) as made:
         yield made
 
 
