@@ -148,7 +148,6 @@ void AddFlags(CommandLine& line, Flags& f) {
 void AddOthers(CommandLine& line) {
   line.AddNoEffect("--enable_chunked_context", "prompts are always chunked when they must be");
   line.AddNoEffect("--strict_model_config", "a model folder needs no configuration");
-  line.AddRefused("--rate_limit", "the rate limiter does not exist yet", {"off"});
   line.AddRefused("--tp_size", "several ranks do not run yet", {"1"});
   line.AddRefused("--pp_size", "several ranks do not run yet", {"1"});
   line.AddRefused("--max_beam_width", "beam search does not exist yet", {"1"});

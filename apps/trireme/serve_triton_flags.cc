@@ -61,8 +61,6 @@ const std::vector<Refused>& RefusedFlags() {
       {"--host_policy", "instances are not bound to processors yet", {}},
       {"--rate_limit", "the rate limiter does not exist yet", {"off"}},
       {"--rate_limit_resource", "the rate limiter does not exist yet", {}},
-      {"--cache_config", "the response cache does not exist yet", {}},
-      {"--response_cache_byte_size", "the response cache does not exist yet", {"0"}},
       {"--reuse_http_port", "ports are not shared", off},
       {"--reuse_grpc_port", "ports are not shared", off},
       {"--http_header_forward_pattern", "headers are not forwarded yet", {""}},
