@@ -9,6 +9,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <regex>
+#include <thread>
 
 #include "base/log.h"
 #include "convert/convert.h"
@@ -386,6 +387,36 @@ TEST_F(LlmLayoutTest, AVllmModelIsEngineArguments) {
   EXPECT_THAT(ask("older", {{"PROMPT", "a"}, {"best_of", 3}}).Error(), HasSubstr("best_of"));
   EXPECT_THAT(ask("older", {{"PROMPT", "a"}, {"max_tokens", "x"}}).Error(),
               HasSubstr("max_tokens"));
+}
+
+TEST_F(LlmLayoutTest, TwoTextModelsOfOneRepositoryAnswerAtOnce) {
+  const fs::path repository = *folder_ / "two";
+  for (const char* name : {"first", "second"}) {
+    fs::create_directories(repository / name / "1");
+    std::ofstream(repository / name / "config.pbtxt")
+        << "backend: 'llm' parameters { key: 'engine_dir' value { string_value: '" << engine()
+        << "' } } parameters { key: 'kv_cache_free_gpu_mem_fraction' value { string_value: '0.95' "
+           "} }";
+  }
+  const auto two = Start(repository);
+  const json body = {{"text_input", kPrompt}, {"max_tokens", 40}};
+  std::vector<std::string> texts(8);
+  std::vector<std::thread> clients;
+  for (size_t i = 0; i < texts.size(); ++i) {
+    clients.emplace_back([&, i] {
+      const std::string path =
+          i % 2 == 0 ? "/v2/models/first/generate" : "/v2/models/second/generate";
+      const Reply reply = Ask(two->http_port(), "POST", path, body.dump());
+      if (reply.status == 200) texts[i] = reply.Json().value("text_output", "");
+    });
+  }
+  for (std::thread& client : clients) client.join();
+  for (const std::string& text : texts) EXPECT_EQ(text, Generate("ensemble", body)["text_output"]);
+  for (const char* name : {"first", "second"}) {
+    const auto model = two->core().FindModel(name, -1);
+    ASSERT_TRUE(model.ok());
+    EXPECT_GT((*model)->backend().generator()->executor().KvCache().max_num_blocks, 0);
+  }
 }
 
 TEST_F(LlmLayoutTest, ParametersThatDoNotExistAreRefusedByName) {

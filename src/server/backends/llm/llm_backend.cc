@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "base/status.h"
+#include "server/backends/llm/kv_share.h"
 #include "server/backends/llm/llm_call.h"
 #include "server/backends/llm/llm_parameters.h"
 #include "server/backends/llm/vllm_engine_args.h"
@@ -137,6 +138,15 @@ StatusOr<std::string> FindEngine(const std::string& folder, const std::string& f
                          engines.size());
 }
 
+// The models of a repository that are still to be loaded get equal parts of what is free.
+void ShareKvMemory(const BackendContext& context, ExecutorConfig& config) {
+  const int num_models = NumTextModelsToLoad(context);
+  if (num_models == 1) return;
+  LogInfo("kv_cache_shared model={} part=1/{} fraction={}", context.config.name, num_models,
+          config.kv_cache.free_memory_fraction);
+  config.kv_cache.free_memory_fraction /= num_models;
+}
+
 class LlmBackend : public Backend {
  public:
   explicit LlmBackend(LlmBackendOptions options) : options_(std::move(options)) {}
@@ -164,8 +174,9 @@ class LlmBackend : public Backend {
   StatusOr<std::unique_ptr<BackendModel>> Load(const BackendContext& context) const override {
     const ModelConfig& config = context.config;
     TRIREME_ASSIGN_OR_RETURN(const LlmFaceKind kind, ChooseLlmFace(config));
-    TRIREME_ASSIGN_OR_RETURN(const LlmParameters parameters,
+    TRIREME_ASSIGN_OR_RETURN(LlmParameters parameters,
                              ReadLlmParameters(config, options_.executor));
+    ShareKvMemory(context, parameters.executor);
     TRIREME_ASSIGN_OR_RETURN(std::unique_ptr<LlmEngine> engine,
                              LoadEngine(context, kind, parameters));
     auto face = MakeLlmFace(kind, {.config = config,
@@ -211,6 +222,7 @@ class LlmBackend : public Backend {
     if (options_.resolve_engine) {
       TRIREME_ASSIGN_OR_RETURN(args.model, options_.resolve_engine(args.model, args.dtype));
     }
+    ShareKvMemory(context, args.executor);
     return LlmEngine::Load(args.model, /*needs_text=*/true, args.executor,
                            {.tokenizer_dir = args.tokenizer, .use_generation_config = true});
   }
