@@ -3,14 +3,15 @@
 
     compare_llama_cpp.py --llama_dir DIR --model_dir DIR --output bench/results/cpu_llama_cpp.json
         [--shapes qwen2-0.5b,llama-3.2-1b] [--formats bf16,f16,q8_0,q4_0] [--threads 2] [--rounds 3]
-        [--kernels_bench build/bench/bin/kernels_bench] [--ours 'COMMAND {shape} {format} ...']
+        [--kernels_bench build/bench/bin/kernels_bench] [--ours 'COMMAND {shape} {format} ...'] [--resume]
 
 DIR of llama.cpp is a source tree built natively into DIR/build (targets llama-bench,
 llama-batched-bench, llama-quantize). Models are random weights, made once in --model_dir.
 
 --ours is run by the shell once a round and format, with {shape}, {format}, {prompt} and {generate}
 filled in; its last line of output is a JSON object with "prefill" and "decode" in tokens a second.
---kernels_bench measures the read bandwidth of all threads before each pair, so that every figure
+With --resume the rounds are added to those that --output holds, so that a measurement can be made of
+short pieces. --kernels_bench measures the read bandwidth of all threads before each pair, so that every figure
 stands beside the limit of its own minute.
 """
 
@@ -28,6 +29,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import random_gguf  # noqa: E402
 
 BATCHES = (1, 2, 4, 8, 16)
+# Of the JSON object that --ours prints.
+OURS = ("prefill", "decode", "decode_16", "share_of_bandwidth", "read_bandwidth_gb_per_s", "processor_hop_ns")
 
 
 def run(command, **kwargs):
@@ -111,6 +114,12 @@ def summary(samples):
     return {"median": statistics.median(values), "min": min(values), "max": max(values)}
 
 
+def empty():
+    """What has been measured of a shape and format."""
+    return {"bandwidth": [], "batched": None, "build": "", "llama": {"prefill": [], "decode": []},
+            "ours": {key: [] for key in OURS}}
+
+
 def measure(args, llama, shape, fmt, record):
     record["bandwidth"].append(read_bandwidth(args))
     theirs = llama.bench(shape, fmt)
@@ -132,14 +141,15 @@ def report(args, llama, records):
         for who in ("llama", "ours"):
             for phase in ("prefill", "decode"):
                 entry[f"{who}_{phase}_tokens_per_s"] = summary(record[who][phase])
-        for extra in ("decode_16", "share_of_bandwidth"):
+        for extra in OURS[2:]:
             entry[f"ours_{extra}"] = summary(record["ours"][extra])
+        entry["samples"] = {"llama": record["llama"], "ours": record["ours"], "bandwidth": record["bandwidth"]}
         if record["batched"]:
             entry["llama_batched_decode_tokens_per_s"] = record["batched"]
         results.append(entry)
     return {
         "what": f"CPU, {args.threads} threads, prefill of {args.prompt} tokens and decode of "
-                f"{args.generate}, random weights, {args.rounds} interleaved rounds",
+                f"{args.generate}, random weights, interleaved rounds (samples in their order)",
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "device": cpu_name(), "cpus": os.cpu_count(),
         "commit": commit(), "llama_cpp": args.llama_version,
@@ -162,24 +172,27 @@ def main():
     parser.add_argument("--prompt", type=int, default=512)
     parser.add_argument("--generate", type=int, default=64)
     parser.add_argument("--batched", action="store_true", help="also decode of 1 to 16 sequences")
+    parser.add_argument("--resume", action="store_true", help="add to the samples of --output")
     parser.add_argument("--kernels_bench")
     parser.add_argument("--ours")
     parser.add_argument("--note", default="")
     args = parser.parse_args()
 
     llama = Llama(args)
-    empty = lambda: {"bandwidth": [], "batched": None, "build": "",  # noqa: E731
-                     "llama": {"prefill": [], "decode": []}, "ours": {"prefill": [], "decode": [], "decode_16": [],
-                                                                "share_of_bandwidth": []}}
-    records = {(shape, fmt): empty()
-               for shape in args.shapes.split(",") for fmt in args.formats.split(",")}
-    for shape, fmt in records:
+    records = {}
+    if args.resume and pathlib.Path(args.output).exists():
+        for entry in json.loads(pathlib.Path(args.output).read_text())["results"]:
+            records[entry["shape"], entry["format"]] = {**empty(), **entry["samples"]}
+    wanted = [(shape, fmt) for shape in args.shapes.split(",") for fmt in args.formats.split(",")]
+    for key in wanted:
+        records.setdefault(key, empty())
+    for shape, fmt in wanted:
         llama.model(shape, fmt)
     for _ in range(args.rounds):
-        for (shape, fmt), record in records.items():
-            measure(args, llama, shape, fmt, record)
+        for shape, fmt in wanted:
+            measure(args, llama, shape, fmt, records[shape, fmt])
     if args.batched:
-        for (shape, fmt), record in records.items():
+        for (shape, fmt), record in ((key, records[key]) for key in wanted):
             record["batched"] = llama.batched(shape, fmt)
     output = report(args, llama, records)
     pathlib.Path(args.output).write_text(json.dumps(output, indent=1) + "\n")

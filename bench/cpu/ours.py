@@ -52,7 +52,8 @@ def main():
     out = {"prefill": latency["prefill_tokens_per_s"], "decode": latency["decode_tokens_per_s"],
            "share_of_bandwidth": latency["share_of_bandwidth"],
            "share_of_bandwidth_best": latency["share_of_bandwidth_best"],
-           "read_bandwidth_gb_per_s": latency["read_bandwidth_gb_per_s"]}
+           "read_bandwidth_gb_per_s": latency["read_bandwidth_gb_per_s"],
+           "processor_hop_ns": latency["processor_hop_ns"]}
     if args.batched:
         many = bench(args, engine, "throughput", "--input_len", "16", "--output_len", "32",
                      "--num_requests", "16", "--warm_up", "1")
