@@ -13,6 +13,11 @@
 namespace trireme::engine {
 namespace {
 
+constexpr int64_t kHugePage = int64_t{2} << 20;
+constexpr int64_t kWeightAlignment = 256;
+
+int64_t AlignUp(int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; }
+
 // Draws from N(0, 1), as many as a random 12-bit index tells apart: enough for benchmarks, at the
 // speed of a table look-up.
 class NormalTable {
@@ -90,12 +95,12 @@ const plan::Launch* ReaderOf(const plan::Plan& plan, int index) {
   return nullptr;
 }
 
-Status MakeSynthetic(const plan::Plan& plan, int index, ThreadPool& pool, AlignedBuffer& buffer) {
+Status MakeSynthetic(const plan::Plan& plan, int index, ThreadPool& pool,
+                     std::span<std::byte> bytes) {
   const plan::Weight& weight = plan.weights[index];
   const plan::Launch* reader = ReaderOf(plan, index);
   if (reader == nullptr) return OkStatus();
   const uint64_t seed = static_cast<uint64_t>(index) + 1;
-  const std::span<std::byte> bytes(buffer.data(), static_cast<size_t>(buffer.size()));
   if ((reader->kind == OpKind::kLinear && reader->weights[0] == index) ||
       reader->kind == OpKind::kExpertLinear) {
     const kernels::LinearProblem problem =
@@ -117,20 +122,31 @@ Status MakeSynthetic(const plan::Plan& plan, int index, ThreadPool& pool, Aligne
 }  // namespace
 
 StatusOr<WeightStore> WeightStore::Make(const LoadedEngine& engine, ThreadPool& pool) {
+  const std::vector<plan::Weight>& weights = engine.plan.weights;
   WeightStore store;
-  for (size_t i = 0; i < engine.plan.weights.size(); ++i) {
-    const plan::Weight& weight = engine.plan.weights[i];
-    if (weight.synthetic_std <= 0) {
-      TRIREME_ASSIGN_OR_RETURN(const std::span<const std::byte> bytes,
-                               engine.file->Bytes(weight.name));
-      store.pointers_.push_back(bytes.data());
+  // One buffer for all synthetic weights, from a huge page's begin on: the ends of many would lie in
+  // small pages, whose translations a processor has to fetch beside them.
+  int64_t bytes = kHugePage;
+  for (const plan::Weight& weight : weights) {
+    if (weight.synthetic_std > 0) bytes += AlignUp(weight.num_bytes, kWeightAlignment);
+  }
+  if (bytes > kHugePage) {
+    store.synthetic_ = AlignedBuffer(bytes);
+    store.synthetic_.UseHugePages();
+  }
+  auto* next = reinterpret_cast<std::byte*>(
+      AlignUp(reinterpret_cast<int64_t>(store.synthetic_.data()), kHugePage));
+  for (size_t i = 0; i < weights.size(); ++i) {
+    if (weights[i].synthetic_std <= 0) {
+      TRIREME_ASSIGN_OR_RETURN(const std::span<const std::byte> stored,
+                               engine.file->Bytes(weights[i].name));
+      store.pointers_.push_back(stored.data());
       continue;
     }
-    AlignedBuffer buffer(weight.num_bytes);
-    buffer.UseHugePages();
-    TRIREME_RETURN_IF_ERROR(MakeSynthetic(engine.plan, static_cast<int>(i), pool, buffer));
-    store.pointers_.push_back(buffer.data());
-    store.owned_.push_back(std::move(buffer));
+    TRIREME_RETURN_IF_ERROR(MakeSynthetic(engine.plan, static_cast<int>(i), pool,
+                                          {next, static_cast<size_t>(weights[i].num_bytes)}));
+    store.pointers_.push_back(next);
+    next += AlignUp(weights[i].num_bytes, kWeightAlignment);
   }
   return store;
 }

@@ -21,7 +21,7 @@ class WeightStore {
 
  private:
   std::vector<const std::byte*> pointers_;
-  std::vector<AlignedBuffer> owned_;
+  AlignedBuffer synthetic_;
 };
 
 }  // namespace trireme::engine
