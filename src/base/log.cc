@@ -5,6 +5,9 @@
 #include <spdlog/spdlog.h>
 
 #include <memory>
+#include <string>
+
+#include "base/log_text.h"
 
 namespace trireme {
 namespace {
@@ -36,6 +39,12 @@ spdlog::level::level_enum LevelOf(LogLevel level) {
 bool LogEnabled(LogLevel level) { return Logger().should_log(LevelOf(level)); }
 
 void WriteLogLine(LogLevel level, std::string_view line) {
+  // What a message quotes may hold line feeds; a line of the log is one line all the same.
+  std::string escaped;
+  if (HasControls(line)) {
+    escaped = EscapeControls(line);
+    line = escaped;
+  }
   Logger().log(LevelOf(level), spdlog::string_view_t(line.data(), line.size()));
 }
 
