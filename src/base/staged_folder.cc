@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "base/staged_folder.h"
 
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <cstdlib>
 #include <filesystem>
 
 #include "base/mapped_file.h"
@@ -14,6 +18,8 @@ namespace trireme {
 namespace {
 
 namespace fs = std::filesystem;
+
+constexpr std::string_view kPrefix = ".staging.";
 
 // `folder` and those above it that do not exist, outermost first.
 std::vector<std::string> MissingFolders(fs::path folder) {
@@ -29,6 +35,35 @@ std::vector<std::string> MissingFolders(fs::path folder) {
   return missing;
 }
 
+// A descriptor that holds the folder's lock until it is closed, by the process' end if need be; -1
+// where another holds it or the file system knows no such locks.
+int LockFolder(const std::string& folder) {
+  const int descriptor = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (descriptor < 0) return -1;
+  if (::flock(descriptor, LOCK_EX | LOCK_NB) == 0) return descriptor;
+  ::close(descriptor);
+  return -1;
+}
+
+// Staging folders of processes that were ended before they could clean up. One is taken for such
+// only when it can be locked and its process is not there: between making a folder and locking it
+// its maker has but its number to show.
+void RemoveStale(const std::string& target) {
+  std::error_code error;
+  std::vector<fs::path> staging;
+  for (const fs::directory_entry& entry : fs::directory_iterator(target, error)) {
+    if (entry.path().filename().string().starts_with(kPrefix)) staging.push_back(entry.path());
+  }
+  for (const fs::path& path : staging) {
+    const int process = std::atoi(path.filename().c_str() + kPrefix.size());
+    const bool is_there = process <= 0 || ::kill(process, 0) == 0 || errno != ESRCH;
+    const int lock = is_there ? -1 : LockFolder(path.string());
+    if (lock < 0) continue;
+    fs::remove_all(path, error);
+    ::close(lock);
+  }
+}
+
 Status Move(const fs::path& from, const fs::path& to) {
   std::error_code error;
   fs::rename(from, to, error);
@@ -42,16 +77,20 @@ StatusOr<std::unique_ptr<StagedFolder>> StagedFolder::Create(const std::string& 
   static std::atomic<int> counter{0};
   if (target.empty()) return InvalidArgument("the output folder has no name");
   std::unique_ptr<StagedFolder> folder(new StagedFolder(target));
+  RemoveStale(target);
   folder->made_ = MissingFolders(target);
   folder->path_ =
-      (fs::path(target) / fmt::format(".staging.{}.{}", ::getpid(), counter.fetch_add(1))).string();
+      (fs::path(target) / fmt::format("{}{}.{}", kPrefix, ::getpid(), counter.fetch_add(1)))
+          .string();
   TRIREME_RETURN_IF_ERROR(MakeDirectories(folder->path_));
+  folder->lock_ = LockFolder(folder->path_);
   return folder;
 }
 
 StagedFolder::~StagedFolder() {
   std::error_code ignored;
   fs::remove_all(path_, ignored);
+  if (lock_ >= 0) ::close(lock_);
   // rmdir takes empty folders only.
   for (auto made = made_.rbegin(); made != made_.rend(); ++made) ::rmdir(made->c_str());
 }

@@ -3,7 +3,8 @@
 // what was there before. Main thread only.
 //
 // The work happens in TARGET/.staging.PID.N, inside the target because that is on its file system
-// even when the target is a mount point.
+// even when the target is a mount point. What a process left that was killed goes with the next one
+// made there.
 #pragma once
 
 #include <memory>
@@ -35,6 +36,7 @@ class StagedFolder {
 
   const std::string target_;
   std::string path_;
+  int lock_ = -1;                  // says that the folder is in use
   std::vector<std::string> made_;  // folders above the staging one, outermost first
 };
 

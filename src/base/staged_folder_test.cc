@@ -2,6 +2,7 @@
 #include "base/staged_folder.h"
 
 #include <gtest/gtest.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <filesystem>
@@ -49,6 +50,32 @@ TEST_F(StagedFolderTest, AbandonedLeavesWhatWasThere) {
   }
   EXPECT_EQ(ReadFile(Path("a/config.json")).value(), "old");
   EXPECT_EQ(std::distance(fs::directory_iterator(Path("a")), {}), 1);
+}
+
+// A process that was killed leaves its folder; the next one to work there takes it away, and only it.
+TEST_F(StagedFolderTest, WhatAKilledProcessLeftIsRemoved) {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    auto staged = StagedFolder::Create(Path("a"));
+    ::_exit(staged.ok() && WriteFile(staged.value().release()->path() + "/weights", "w").ok() ? 0
+                                                                                              : 1);
+  }
+  int status = -1;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  ASSERT_EQ(status, 0);
+  ASSERT_EQ(std::distance(fs::directory_iterator(Path("a")), {}), 1);
+  fs::create_directories(Path("a/.staging.1.0"));  // of a process that is there
+  fs::create_directories(Path("a/.stagings"));
+  auto own = StagedFolder::Create(Path("a"));
+  ASSERT_TRUE(own.ok());
+  auto other = StagedFolder::Create(Path("a"));
+  ASSERT_TRUE(other.ok());
+  for (const auto& entry : fs::directory_iterator(Path("a"))) {
+    EXPECT_FALSE(entry.path().filename().string().starts_with(fmt::format(".staging.{}.", child)));
+  }
+  EXPECT_TRUE(fs::exists(Path("a/.staging.1.0")));
+  EXPECT_TRUE(fs::exists(Path("a/.stagings")));
+  EXPECT_TRUE(fs::exists((*own)->path()));
 }
 
 TEST_F(StagedFolderTest, CommitReplacesWhatWasMadeAndKeepsTheRest) {
