@@ -75,11 +75,11 @@ struct TensorRule {
   int num_matrices = 0;
   int branches = 1;
   int layer = -1;  // global layer index; the name holds it, convert renumbers per stage
-  // Applied to the tensor as float32 [rows, columns] before it is cut for the ranks: reorderings
-  // and normalisations that only this family needs. Biases have one column.
+  // What only this family needs, before the tensor is cut for the ranks. Tensors are never held
+  // whole, so both see rows: which row of the stacked sources stands at `row` of `num_rows` (unset:
+  // the same), and what becomes of any number of whole rows as float32. Biases have one column.
+  std::function<int64_t(int64_t row, int64_t num_rows)> source_row;
   std::function<void(std::span<float> values, int64_t rows, int64_t columns)> edit;
-  // The edit treats every row by itself, so that large tensors are edited some rows at a time.
-  bool edits_rows_alone = false;
 };
 
 class ModelFamily {

@@ -20,6 +20,7 @@
 #include "formats/checkpoint_quant.h"
 #include "formats/hf_config.h"
 #include "formats/hf_folder.h"
+#include "formats/model_facts.h"
 #include "formats/safetensors.h"
 #include "formats/tokenizer_files.h"
 #include "models/hf_view.h"
@@ -157,7 +158,8 @@ Status CheckTokenIds(const HfConfig& hf) {
 
 struct Source {
   models::FamilyConfig family;
-  std::optional<bool> tied;  // tie_word_embeddings, when config.json says it
+  bool shares_embedding = false;  // by the family's reading of config.json
+  std::optional<bool> tied;       // tie_word_embeddings, when config.json says it
 };
 
 StatusOr<Source> ReadConfig(const ConvertOptions& options) {
@@ -167,6 +169,7 @@ StatusOr<Source> ReadConfig(const ConvertOptions& options) {
   Source source;
   TRIREME_ASSIGN_OR_RETURN(source.family, models::ReadHfConfig(hf));
   TRIREME_ASSIGN_OR_RETURN(source.tied, hf.GetBool({"tie_word_embeddings"}));
+  source.shares_embedding = source.family.config.share_embedding_table;
   TRIREME_RETURN_IF_ERROR(ApplyOptions(options, source.family.config));
   return source;
 }
@@ -213,6 +216,9 @@ class Converter {
     return OkStatus();
   }
 
+  // The head's weights were taken from the embedding's. Known after Run.
+  bool head_is_embedding() const { return head_is_embedding_; }
+
  private:
   const std::vector<std::string>* SourcesOf(const TensorRule& rule) const {
     if (source_->Has(rule.sources.front())) return &rule.sources;
@@ -238,7 +244,7 @@ class Converter {
 
   // A missing head is the embedding table when config.json does not deny it; a config.json that does
   // not speak of it is taken so too, as publishers do, but said.
-  Status CheckTied(const TensorRule& rule, const std::vector<std::string>& sources) const {
+  Status CheckTied(const TensorRule& rule, const std::vector<std::string>& sources) {
     const std::string& missing = rule.sources.front();
     const bool falls_back = rule.split == TensorSplit::kVocabRows && sources != rule.sources;
     const bool from_table = std::any_of(rules_.begin(), rules_.end(), [&](const TensorRule& other) {
@@ -246,6 +252,7 @@ class Converter {
       return other.split == TensorSplit::kEmbedding && table != nullptr && *table == sources;
     });
     if (!falls_back || !from_table) return OkStatus();
+    head_is_embedding_ = true;
     if (tied_ == false) {
       return InvalidArgument(
           "the published files hold no '{}', and config.json says tie_word_embeddings false; fetch "
@@ -409,31 +416,51 @@ class Converter {
     const bool quantized = quant.kind != WeightQuant::Kind::kNone;
     const SliceMaker maker(*job.rule, parts, whole, slice);
     const int64_t columns = slice.column_end - slice.column_begin;
-    // One FP8 scale serves the whole tensor, so all of it must be seen first.
     const int64_t rows_at_once =
-        quant.kind == WeightQuant::Kind::kFloat8
-            ? std::max<int64_t>(1, maker.num_rows())
-            : std::max<int64_t>(1, kValuesAtOnce / std::max<int64_t>(1, columns));
-    for (int64_t row = 0; row < maker.num_rows(); row += rows_at_once) {
-      const int64_t end = std::min(row + rows_at_once, maker.num_rows());
-      // Quantization sees the published values, not their rounding to the checkpoint's dtype.
-      const HostTensor rows = maker.Rows(row, end, quantized ? DType::kFloat32 : dtype_);
-      TRIREME_RETURN_IF_ERROR(CheckFinite(rows, *SourcesOf(*job.rule), parts));
-      TRIREME_RETURN_IF_ERROR(
-          WriteRows(job, rows, quant).WithContext(fmt::format("rows {} to {}", row, end)));
+        std::max<int64_t>(1, kValuesAtOnce / std::max<int64_t>(1, columns));
+    const auto for_rows = [&](auto take) {
+      for (int64_t row = 0; row < maker.num_rows(); row += rows_at_once) {
+        const int64_t end = std::min(row + rows_at_once, maker.num_rows());
+        // Quantization sees the published values, not their rounding to the checkpoint's dtype.
+        const HostTensor rows = maker.Rows(row, end, quantized ? DType::kFloat32 : dtype_);
+        TRIREME_RETURN_IF_ERROR(CheckFinite(rows, *SourcesOf(*job.rule), parts));
+        TRIREME_RETURN_IF_ERROR(
+            Status(take(rows)).WithContext(fmt::format("rows {} to {}", row, end)));
+      }
+      return OkStatus();
+    };
+    float float8_scale = 1.0f;
+    if (quant.kind == WeightQuant::Kind::kFloat8) {
+      // One scale serves the whole tensor, so all of it is seen twice.
+      float largest = 0.0f;
+      TRIREME_RETURN_IF_ERROR(for_rows([&](const HostTensor& rows) -> Status {
+        TRIREME_ASSIGN_OR_RETURN(const float of_rows, quantize::LargestMagnitude(rows.view()));
+        largest = std::max(largest, of_rows);
+        return OkStatus();
+      }));
+      float8_scale = quantize::Float8Scale(largest);
+      TRIREME_RETURN_IF_ERROR(WriteFloat8Scales(job, float8_scale));
     }
+    TRIREME_RETURN_IF_ERROR(for_rows(
+        [&](const HostTensor& rows) { return WriteRows(job, rows, quant, float8_scale); }));
     for (const std::string& name : *SourcesOf(*job.rule)) source_->Release(name);
     return OkStatus();
   }
 
-  Status WriteRows(const Job& job, const HostTensor& rows, const WeightQuant& quant) {
+  Status WriteRows(const Job& job, const HostTensor& rows, const WeightQuant& quant,
+                   float float8_scale) {
     SafetensorsWriter& writer = *writers_[static_cast<size_t>(job.rank)];
     if (quant.kind == WeightQuant::Kind::kNone) {
       TRIREME_RETURN_IF_ERROR(writer.Append(job.name, rows.view().bytes()));
       Report(rows.view().num_bytes());
       return OkStatus();
     }
-    if (quant.kind == WeightQuant::Kind::kFloat8) return WriteFloat8(job, rows, writer);
+    if (quant.kind == WeightQuant::Kind::kFloat8) {
+      const HostTensor codes = quantize::QuantizeFloat8(rows.view(), float8_scale);
+      TRIREME_RETURN_IF_ERROR(writer.Append(job.name, codes.view().bytes()));
+      Report(codes.view().num_bytes());
+      return OkStatus();
+    }
     TRIREME_ASSIGN_OR_RETURN(const quantize::QuantizedWeight weight,
                              quantize::QuantizeWeightOnly(rows.view(), quant, dtype_));
     TRIREME_RETURN_IF_ERROR(writer.Append(job.name, weight.values.view().bytes()));
@@ -443,21 +470,19 @@ class Converter {
     return OkStatus();
   }
 
-  Status WriteFloat8(const Job& job, const HostTensor& tensor, SafetensorsWriter& writer) {
+  Status WriteFloat8Scales(const Job& job, float scale) {
+    SafetensorsWriter& writer = *writers_[static_cast<size_t>(job.rank)];
     const std::string layer = job.rule->name.substr(0, job.rule->name.rfind('.'));
     const auto seen = options_.input_largest.find(layer);
     if (seen == options_.input_largest.end()) {
       return InvalidArgument("calibration has not seen the inputs of this layer");
     }
-    TRIREME_ASSIGN_OR_RETURN(quantize::Float8Weight weight,
-                             quantize::QuantizeFloat8(tensor.view()));
     const float input_scale = quantize::Float8Scale(seen->second);
-    TRIREME_RETURN_IF_ERROR(writer.Write(job.name, weight.values.bytes()));
     TRIREME_RETURN_IF_ERROR(writer.Write(ScaleName(job.name, {WeightQuant::Kind::kFloat8}),
-                                         std::as_bytes(std::span(&weight.scale, 1))));
+                                         std::as_bytes(std::span(&scale, 1))));
     TRIREME_RETURN_IF_ERROR(
         writer.Write(InputScaleName(job.name), std::as_bytes(std::span(&input_scale, 1))));
-    Report(static_cast<int64_t>(weight.values.bytes().size() + 2 * sizeof(float)));
+    Report(2 * sizeof(float));
     return OkStatus();
   }
 
@@ -484,6 +509,7 @@ class Converter {
   const ConvertOptions& options_;
   const ModelConfig& config_;
   const std::optional<bool> tied_;
+  bool head_is_embedding_ = false;
   const std::string& folder_;
   const ConvertProgressFn& progress_;
   std::unique_ptr<TensorSource> source_;
@@ -550,14 +576,17 @@ Status Convert(const ConvertOptions& options, const ConvertProgressFn& progress)
   TRIREME_RETURN_IF_ERROR(CheckOutputFolder(options));
   TRIREME_ASSIGN_OR_RETURN(const std::unique_ptr<StagedFolder> output,
                            StagedFolder::Create(options.output_dir));
+  ModelConfig config = family.config;
+  if (source.shares_embedding) NoteSharedEmbedding(config);
   if (!options.save_config_only) {
-    TRIREME_RETURN_IF_ERROR(
-        Converter(options, source, output->path(), progress).Run(*family.family));
+    Converter converter(options, source, output->path(), progress);
+    TRIREME_RETURN_IF_ERROR(converter.Run(*family.family));
+    if (converter.head_is_embedding()) NoteSharedEmbedding(config);
     TRIREME_RETURN_IF_ERROR(CopyTokenizerFiles(options.model_dir, output->path()));
   }
   TRIREME_RETURN_IF_ERROR(
       WriteFile((std::filesystem::path(output->path()) / "config.json").string(),
-                CheckpointConfigJson(family.config)));
+                CheckpointConfigJson(config)));
   return output->Commit("config.json");
 }
 

@@ -308,13 +308,13 @@ TEST(ShardTest, FewKvHeadsAreReplicated) {
   EXPECT_FALSE(SliceOf(rule, config, {48, 32}).ok());
 }
 
-// A family's edit sees the whole stacked float32 tensor, transposed, before it is cut.
+// A family's edit sees stacked float32 rows, transposed, before they are cut.
 TEST(ShardTest, TransposeAndEdit) {
   ModelConfig config;
   config.mapping = {.world_size = 2, .tp_size = 2, .rank = 1};
   TensorRule rule{.name = "x", .split = TensorSplit::kRows, .transpose = true};
   rule.edit = [](std::span<float> values, int64_t rows, int64_t columns) {
-    EXPECT_EQ(rows, 4);
+    EXPECT_EQ(rows, 2);
     EXPECT_EQ(columns, 3);
     for (float& value : values) value = -value;
   };
@@ -341,8 +341,13 @@ TEST(ShardTest, RowsMadePartByPartAreThoseOfTheWhole) {
   for (int round = 0; round < 300; ++round) {
     TensorRule rule{.name = "x", .transpose = draw(0, 1) == 0};
     const bool edited = draw(0, 1) == 0;
+    const bool reordered = draw(0, 1) == 0;
+    if (reordered) {
+      rule.source_row = [](int64_t row, int64_t num_rows) {  // the odd rows, then the even ones
+        return row < num_rows / 2 ? 2 * row + 1 : 2 * (row - num_rows / 2);
+      };
+    }
     if (edited) {
-      rule.edits_rows_alone = draw(0, 1) == 0;
       rule.edit = [](std::span<float> values, int64_t rows, int64_t columns) {
         for (int64_t r = 0; r < rows; ++r) {  // every row by its first value
           const float first = values[static_cast<size_t>(r * columns)];
@@ -367,6 +372,13 @@ TEST(ShardTest, RowsMadePartByPartAreThoseOfTheWhole) {
       }
     }
     const auto num_rows = static_cast<int64_t>(stacked.size()) / columns;
+    if (reordered) {
+      const std::vector<float> published = stacked;
+      for (int64_t r = 0; r < num_rows; ++r) {
+        std::copy_n(published.begin() + rule.source_row(r, num_rows) * columns, columns,
+                    stacked.begin() + r * columns);
+      }
+    }
     if (edited) rule.edit(stacked, num_rows, columns);
     Slice slice;
     slice.column_begin = draw(0, static_cast<int>(columns) - 1);

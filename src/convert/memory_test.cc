@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What convert holds of tensors while it converts them: less than the largest one, also of those
-// that are transposed, edited or quantized.
+// that are transposed, reordered, edited or quantized.
 #include <gtest/gtest.h>
 #include <unistd.h>
 
@@ -25,7 +25,7 @@ constexpr int kRows = 16384;
 constexpr int kColumns = 2048;
 constexpr int64_t kTensorBytes = int64_t{kRows} * kColumns * 2;  // bfloat16: 64 MiB
 
-// Four large tensors, each made in another way.
+// Large tensors, each made in another way.
 class LargeFamily : public ModelFamily {
  public:
   std::vector<std::string> HfArchitectures() const override { return {"LargeTestForCausalLM"}; }
@@ -46,7 +46,8 @@ class LargeFamily : public ModelFamily {
     edited.edit = [](std::span<float> values, int64_t, int64_t) {
       for (float& value : values) value *= 2;
     };
-    edited.edits_rows_alone = true;
+    TensorRule reordered{.name = "reordered.weight", .sources = {"plain"}, .quantizable = true};
+    reordered.source_row = [](int64_t row, int64_t num_rows) { return num_rows - 1 - row; };
     return std::vector<TensorRule>{
         {.name = "plain.weight", .sources = {"plain"}},
         {.name = "transposed.weight", .sources = {"transposed"}, .transpose = true},
@@ -55,7 +56,8 @@ class LargeFamily : public ModelFamily {
          .sources = {"transposed"},
          .transpose = true,
          .quantizable = true},
-        edited};
+        edited,
+        reordered};
   }
   StatusOr<Network> BuildNetwork(const ModelConfig&) const override {
     return Unimplemented("only converted");
@@ -102,7 +104,7 @@ TEST(ConvertMemoryTest, StaysUnderTheLargestTensor) {
   const fs::path folder = fs::temp_directory_path() / fmt::format("trireme_memory_{}", ::getpid());
   WriteModel(folder / "hf");
   const int64_t before = AnonymousBytes();
-  for (const char* precision : {"", "int8", "int4"}) {
+  for (const char* precision : {"", "int8", "int4", "fp8"}) {
     std::atomic<int64_t> most = 0;
     std::atomic<bool> done = false;
     std::thread sampler([&] {
@@ -111,10 +113,11 @@ TEST(ConvertMemoryTest, StaysUnderTheLargestTensor) {
         std::this_thread::sleep_for(std::chrono::microseconds(200));
       }
     });
-    const Status status = Convert({.model_dir = folder / "hf",
-                                   .output_dir = folder / "checkpoint",
-                                   .weight_only_precision = precision},
-                                  {});
+    ConvertOptions options{.model_dir = folder / "hf", .output_dir = folder / "checkpoint"};
+    options.float8 = std::string_view(precision) == "fp8";
+    if (!options.float8) options.weight_only_precision = precision;
+    options.input_largest = {{"linear", 1.0f}, {"linear_t", 1.0f}, {"reordered", 1.0f}};
+    const Status status = Convert(options, {});
     done = true;
     sampler.join();
     ASSERT_TRUE(status.ok()) << status.ToString();

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "base/check.h"
 #include "base/status.h"
 
 namespace trireme::convert {
@@ -198,16 +199,6 @@ StatusOr<Slice> SliceOf(const TensorRule& rule, const ModelConfig& config, const
   return slice;
 }
 
-SliceMaker::SliceMaker(const TensorRule& rule, const std::vector<TensorView>& parts,
-                       const Shape& whole, const Slice& slice)
-    : rule_(rule), parts_(parts), whole_(whole), slice_(slice) {
-  if (!rule_.edit || rule_.edits_rows_alone) return;
-  edited_.resize(static_cast<size_t>(whole_.num_elements()));
-  ReadRows(0, whole_[0], 0, Columns(whole_), DType::kFloat32,
-           reinterpret_cast<std::byte*>(edited_.data()));
-  rule_.edit(edited_, whole_[0], Columns(whole_));
-}
-
 HostTensor SliceMaker::Rows(int64_t begin, int64_t end, DType dtype) const {
   const int64_t count = slice_.column_end - slice_.column_begin;
   const bool vector = slice_.shape.rank() == 1;
@@ -235,6 +226,25 @@ HostTensor SliceMaker::Rows(int64_t begin, int64_t end, DType dtype) const {
 
 void SliceMaker::ReadRows(int64_t begin, int64_t end, int64_t column, int64_t count, DType dtype,
                           std::byte* to) const {
+  if (!rule_.source_row) return ReadStacked(begin, end, column, count, dtype, to);
+  const int64_t num_rows = whole_[0];
+  // Runs of rows that stand together in the source are read together.
+  for (int64_t row = begin; row < end;) {
+    const int64_t from = rule_.source_row(row, num_rows);
+    TRIREME_CHECK(from >= 0 && from < num_rows);
+    int64_t run = 1;
+    while (row + run < end && from + run < num_rows &&
+           rule_.source_row(row + run, num_rows) == from + run) {
+      ++run;
+    }
+    ReadStacked(from, from + run, column, count, dtype, to);
+    to += DTypeBytes(dtype, run * count);
+    row += run;
+  }
+}
+
+void SliceMaker::ReadStacked(int64_t begin, int64_t end, int64_t column, int64_t count, DType dtype,
+                             std::byte* to) const {
   int64_t first = -rule_.part * whole_[0];  // row of this tensor that the part begins at
   for (const TensorView& part : parts_) {
     const bool transposed = rule_.transpose && part.shape.rank() == 2;
@@ -255,16 +265,11 @@ void SliceMaker::ReadRows(int64_t begin, int64_t end, int64_t column, int64_t co
 
 void SliceMaker::ReadEdited(int64_t begin, int64_t end, DType dtype, std::byte* to) const {
   const int64_t columns = Columns(whole_);
-  const float* values = edited_.data() + begin * columns;
-  std::vector<float> rows;
-  if (edited_.empty()) {
-    rows.resize(static_cast<size_t>((end - begin) * columns));
-    ReadRows(begin, end, 0, columns, DType::kFloat32, reinterpret_cast<std::byte*>(rows.data()));
-    rule_.edit(rows, end - begin, columns);
-    values = rows.data();
-  }
+  std::vector<float> rows(static_cast<size_t>((end - begin) * columns));
+  ReadRows(begin, end, 0, columns, DType::kFloat32, reinterpret_cast<std::byte*>(rows.data()));
+  rule_.edit(rows, end - begin, columns);
   const TensorView view{DType::kFloat32, Shape{end - begin, columns},
-                        reinterpret_cast<const std::byte*>(values)};
+                        reinterpret_cast<const std::byte*>(rows.data())};
   ReadColumns(view, 0, end - begin, slice_.column_begin, slice_.column_end - slice_.column_begin,
               dtype, to);
 }

@@ -37,13 +37,13 @@ StatusOr<Shape> CheckedShape(const TensorRule& rule, const ModelConfig& config, 
 // The share of rank config.mapping.rank.
 StatusOr<Slice> SliceOf(const TensorRule& rule, const ModelConfig& config, const Shape& whole);
 
-// Cuts a slice out of the stacked parts, transposed and edited as the rule says, some rows at a
-// time, so that memory stays small whatever the tensor's size. Only a tensor whose edit needs all
-// rows at once is held whole, as float32. Borrows rule and parts.
+// Cuts a slice out of the stacked parts, transposed, reordered and edited as the rule says, some rows
+// at a time, so that memory stays small whatever the tensor's size. Borrows rule and parts.
 class SliceMaker {
  public:
   SliceMaker(const TensorRule& rule, const std::vector<TensorView>& parts, const Shape& whole,
-             const Slice& slice);
+             const Slice& slice)
+      : rule_(rule), parts_(parts), whole_(whole), slice_(slice) {}
 
   // Of all matrices, when the slice stacks several.
   int64_t num_rows() const {
@@ -56,13 +56,15 @@ class SliceMaker {
   // Rows [begin, end) of the whole tensor, columns [column, column + count).
   void ReadRows(int64_t begin, int64_t end, int64_t column, int64_t count, DType dtype,
                 std::byte* to) const;
+  // The same of the sources as they are stacked, before their rows are reordered.
+  void ReadStacked(int64_t begin, int64_t end, int64_t column, int64_t count, DType dtype,
+                   std::byte* to) const;
   void ReadEdited(int64_t begin, int64_t end, DType dtype, std::byte* to) const;
 
   const TensorRule& rule_;
   const std::vector<TensorView>& parts_;
   const Shape whole_;
   const Slice slice_;
-  std::vector<float> edited_;  // all of the tensor, when its edit needs that
 };
 
 }  // namespace trireme::convert

@@ -64,10 +64,7 @@ class BaichuanFamily : public ModelFamily {
     rules.EndLayers();
     rules.Norm("ln_f", "model.norm");
     RuleOptions head;
-    if (config.vocab_size == kBaichuan2Vocab) {
-      head.edit = NormaliseRows;
-      head.edits_rows_alone = true;
-    }
+    if (config.vocab_size == kBaichuan2Vocab) head.edit = NormaliseRows;
     rules.Head("lm_head", "", head);
     return rules.Take();
   }

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // BLOOM: ALiBi positions, a layer norm behind the embedding, biases everywhere, a plain MLP, the head
 // tied to the embedding, and q, k, v published as one tensor that interleaves them head by head.
-#include <algorithm>
-
 #include "base/status.h"
 #include "models/builtin.h"
 #include "models/decoder.h"
@@ -12,15 +10,11 @@ namespace trireme::models {
 namespace {
 
 // Rows [heads, 3, dim] become [3, heads, dim].
-void SeparateHeads(std::span<float> values, int heads) {
-  const std::vector<float> published(values.begin(), values.end());
-  const size_t block = values.size() / (3 * static_cast<size_t>(heads));  // one head of q, k or v
-  for (size_t head = 0; head < static_cast<size_t>(heads); ++head) {
-    for (size_t kind = 0; kind < 3; ++kind) {
-      std::copy_n(published.begin() + (head * 3 + kind) * block, block,
-                  values.begin() + (kind * heads + head) * block);
-    }
-  }
+int64_t SeparatedHeadsRow(int64_t row, int64_t num_rows, int64_t heads) {
+  const int64_t dim = num_rows / (3 * heads);
+  const int64_t kind = row / (heads * dim);
+  const int64_t head = row / dim % heads;
+  return (head * 3 + kind) * dim + row % dim;
 }
 
 class BloomFamily : public ModelFamily {
@@ -34,14 +28,12 @@ class BloomFamily : public ModelFamily {
   }
 
   StatusOr<ModelConfig> ConfigFromHf(const HfConfigView& hf) const override {
-    TRIREME_ASSIGN_OR_RETURN(ModelConfig config, CommonConfigFromHf(hf));
-    TRIREME_ASSIGN_OR_RETURN(const std::optional<bool> tied, hf.Bool({"tie_word_embeddings"}));
-    config.share_embedding_table = tied.value_or(true);
+    TRIREME_ASSIGN_OR_RETURN(ModelConfig config, BiasedTiedConfigFromHf(hf));
     config.architecture = "BloomForCausalLM";
     config.position_embedding_type = "alibi";
     // The configuration names none: BLOOM's GELU is the tanh form.
     config.hidden_act = "gelu_tanh";
-    config.attn_bias = config.dense_bias = config.mlp_bias = true;
+    config.num_key_value_heads = config.num_attention_heads;
     TRIREME_ASSIGN_OR_RETURN(const std::optional<bool> post_norm_residual,
                              hf.Bool({"apply_residual_connection_post_layernorm"}));
     if (post_norm_residual.value_or(false)) {
@@ -57,8 +49,8 @@ class BloomFamily : public ModelFamily {
     rules.Norm("ln_embed", "word_embeddings_layernorm", bias);
     const RuleOptions fused{
         .bias = true,
-        .edit = [heads = config.num_attention_heads](std::span<float> values, int64_t, int64_t) {
-          SeparateHeads(values, heads);
+        .source_row = [heads = config.num_attention_heads](int64_t row, int64_t num_rows) {
+          return SeparatedHeadsRow(row, num_rows, heads);
         }};
     for (int layer = 0; layer < config.num_hidden_layers; ++layer) {
       rules.BeginLayer(layer, fmt::format("h.{}.", layer));
@@ -78,16 +70,7 @@ class BloomFamily : public ModelFamily {
 
   StatusOr<Network> BuildNetwork(const ModelConfig& config) const override {
     TRIREME_ASSIGN_OR_RETURN(DecoderBuilder build, DecoderBuilder::Create(config));
-    Network& net = build.network();
-    Value hidden = build.LayerNorm(build.Embedding(), "transformer.ln_embed");
-    for (int layer = 0; layer < build.num_layers(); ++layer) {
-      const std::string prefix = LayerPrefix(layer);
-      hidden = net.Add(hidden,
-                       build.Attention(build.LayerNorm(hidden, prefix + "input_layernorm"), layer));
-      hidden =
-          net.Add(hidden, build.Mlp(build.LayerNorm(hidden, prefix + "post_layernorm"), layer));
-    }
-    return build.Finish(build.LayerNorm(net.SelectLogitRows(hidden), "transformer.ln_f"));
+    return build.FinishLayerNormLayers(build.LayerNorm(build.Embedding(), "transformer.ln_embed"));
   }
 };
 

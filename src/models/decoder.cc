@@ -36,6 +36,14 @@ Status CheckHeads(const ModelConfig& config) {
 
 }  // namespace
 
+StatusOr<ModelConfig> BiasedTiedConfigFromHf(const HfConfigView& hf) {
+  TRIREME_ASSIGN_OR_RETURN(ModelConfig config, CommonConfigFromHf(hf));
+  TRIREME_ASSIGN_OR_RETURN(const std::optional<bool> tied, hf.Bool({"tie_word_embeddings"}));
+  config.share_embedding_table = tied.value_or(true);
+  config.attn_bias = config.dense_bias = config.mlp_bias = true;
+  return config;
+}
+
 StatusOr<int> OptionalSize(const HfConfigView& hf, HfConfigView::Keys keys, int fallback) {
   TRIREME_ASSIGN_OR_RETURN(const std::optional<int64_t> value, hf.Int(keys));
   if (!value) return fallback;

@@ -15,6 +15,10 @@ namespace trireme::models {
 // norm epsilon, rotary settings, tied embeddings. Missing sizes are INVALID_ARGUMENT.
 StatusOr<ModelConfig> CommonConfigFromHf(const HfConfigView& hf);
 
+// The same for families with biases everywhere, whose head is the embedding table unless
+// `tie_word_embeddings` denies it.
+StatusOr<ModelConfig> BiasedTiedConfigFromHf(const HfConfigView& hf);
+
 // A size that some configurations leave out.
 StatusOr<int> OptionalSize(const HfConfigView& hf, HfConfigView::Keys keys, int fallback);
 

@@ -123,6 +123,15 @@ Value DecoderBuilder::Mlp(Value x, int layer) {
   return RowParallel(net_.Activation(inner, activation_), prefix + ".proj", config_.mlp_bias);
 }
 
+StatusOr<Network> DecoderBuilder::FinishLayerNormLayers(Value x) {
+  for (int layer = 0; layer < num_layers(); ++layer) {
+    const std::string prefix = LayerPrefix(layer);
+    x = net_.Add(x, Attention(LayerNorm(x, prefix + "input_layernorm"), layer));
+    x = net_.Add(x, Mlp(LayerNorm(x, prefix + "post_layernorm"), layer));
+  }
+  return Finish(LayerNorm(net_.SelectLogitRows(x), "transformer.ln_f"));
+}
+
 StatusOr<Network> DecoderBuilder::Finish(Value x, const HeadOptions& options) {
   Value logits =
       net_.Linear(x, {.name = "lm_head", .out_features = shape_.vocab_size, .bias = options.bias});

@@ -44,6 +44,9 @@ class DecoderBuilder {
     bool bias = false;
     double soft_cap = 0.0;  // 0: none
   };
+  // Behind the embedding x: pre-norm layers of attention and a plain MLP with layer norms, the final
+  // norm, the head.
+  StatusOr<Network> FinishLayerNormLayers(Value x);
   // `x`: normed, after SelectLogitRows.
   StatusOr<Network> Finish(Value x, const HeadOptions& options);
   StatusOr<Network> Finish(Value x) { return Finish(x, {}); }

@@ -20,12 +20,9 @@ class Gpt2Family : public ModelFamily {
   }
 
   StatusOr<ModelConfig> ConfigFromHf(const HfConfigView& hf) const override {
-    TRIREME_ASSIGN_OR_RETURN(ModelConfig config, CommonConfigFromHf(hf));
-    TRIREME_ASSIGN_OR_RETURN(const std::optional<bool> tied, hf.Bool({"tie_word_embeddings"}));
-    config.share_embedding_table = tied.value_or(true);
+    TRIREME_ASSIGN_OR_RETURN(ModelConfig config, BiasedTiedConfigFromHf(hf));
     config.architecture = "GPTForCausalLM";
     config.position_embedding_type = "learned_absolute";
-    config.attn_bias = config.dense_bias = config.mlp_bias = true;
     TRIREME_ASSIGN_OR_RETURN(const std::optional<bool> by_layer,
                              hf.Bool({"scale_attn_by_inverse_layer_idx"}));
     TRIREME_ASSIGN_OR_RETURN(const std::optional<bool> scaled, hf.Bool({"scale_attn_weights"}));
@@ -60,17 +57,9 @@ class Gpt2Family : public ModelFamily {
 
   StatusOr<Network> BuildNetwork(const ModelConfig& config) const override {
     TRIREME_ASSIGN_OR_RETURN(DecoderBuilder build, DecoderBuilder::Create(config));
-    Network& net = build.network();
-    Value hidden = net.PositionEmbedding(build.Embedding(), "transformer.position_embedding",
-                                         config.max_position_embeddings);
-    for (int layer = 0; layer < build.num_layers(); ++layer) {
-      const std::string prefix = LayerPrefix(layer);
-      hidden = net.Add(hidden,
-                       build.Attention(build.LayerNorm(hidden, prefix + "input_layernorm"), layer));
-      hidden =
-          net.Add(hidden, build.Mlp(build.LayerNorm(hidden, prefix + "post_layernorm"), layer));
-    }
-    return build.Finish(build.LayerNorm(net.SelectLogitRows(hidden), "transformer.ln_f"));
+    const Value embedded = build.network().PositionEmbedding(
+        build.Embedding(), "transformer.position_embedding", config.max_position_embeddings);
+    return build.FinishLayerNormLayers(embedded);
   }
 };
 

@@ -26,8 +26,8 @@ TensorRule& RuleList::Add(std::string_view name, const std::vector<std::string>&
   rule.layer = layer_;
   rule.part = options.part;
   rule.num_parts = options.num_parts;
+  rule.source_row = options.source_row;
   rule.edit = options.edit;
-  rule.edits_rows_alone = options.edits_rows_alone;
   for (const std::string& prefix : prefixes_) {
     std::vector<std::string> names;
     for (const std::string& source : sources) {

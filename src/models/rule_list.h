@@ -24,8 +24,9 @@ struct RuleOptions {
   bool transpose = false;  // the weight is published as [in, out]
   int part = 0;            // number `part` of `num_parts` tensors published as one
   int num_parts = 1;
+  // As in TensorRule.
+  std::function<int64_t(int64_t, int64_t)> source_row;
   std::function<void(std::span<float>, int64_t, int64_t)> edit;
-  bool edits_rows_alone = false;
 };
 
 class RuleList {

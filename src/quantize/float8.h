@@ -12,12 +12,10 @@ namespace trireme::quantize {
 // The scale that carries values up to `largest` onto the whole range of e4m3.
 float Float8Scale(float largest);
 
-struct Float8Weight {
-  HostTensor values;  // e4m3, of the weight's shape
-  float scale = 1.0f;
-};
+// max|x| of a float tensor or of some rows of one. Infinities and NaNs are refused.
+StatusOr<float> LargestMagnitude(const TensorView& weight);
 
-// `weight`: a float dtype. Infinities and NaNs are refused.
-StatusOr<Float8Weight> QuantizeFloat8(const TensorView& weight);
+// Codes of a float tensor, or of some rows, with the scale of the whole.
+HostTensor QuantizeFloat8(const TensorView& weight, float scale);
 
 }  // namespace trireme::quantize
