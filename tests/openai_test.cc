@@ -1,69 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0
 // OpenAI's routes as a client sees them, over real sockets, with the demo model.
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <chrono>
 #include <cmath>
-#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <thread>
 
-#include "base/log.h"
-#include "convert/convert.h"
-#include "server/server.h"
 #include "server/testing/http_client.h"
-#include "tests/source_path.h"
-#include "trireme/builder.h"
+#include "tests/demo_server.h"
 
 namespace trireme {
 namespace {
 
-namespace fs = std::filesystem;
 using nlohmann::json;
 using server::testing::Client;
 using server::testing::Get;
 using server::testing::Post;
 using server::testing::Reply;
 
-class OpenAiTest : public testing::Test {
+class OpenAiTest : public DemoServerTest {
  protected:
   static void SetUpTestSuite() {
-    ASSERT_TRUE(SetLogLevel("warning").ok());
-    folder_ =
-        new fs::path(fs::temp_directory_path() / fmt::format("trireme_openai_{}", ::getpid()));
-    Status status = convert::Convert(
-        {.model_dir = SourcePath("models/demo"), .output_dir = *folder_ / "checkpoint"}, {});
-    ASSERT_TRUE(status.ok()) << status.ToString();
-    BuildOptions options;
-    options.checkpoint_dir = *folder_ / "checkpoint";
-    options.output_dir = *folder_ / "engine";
-    options.limits.max_batch_size = 8;
-    options.time_tactics = false;
-    status = BuildEngine(options, {});
-    ASSERT_TRUE(status.ok()) << status.ToString();
     ExecutorConfig limits;
     limits.max_queue_size = 16;
-    auto generator = Generator::Create(*folder_ / "engine", limits);
-    ASSERT_TRUE(generator.ok()) << generator.status().ToString();
-    generator_ = generator->get();
-    server::ServerConfig config;
-    config.http.port = 0;
-    config.http.max_body_bytes = 64 << 10;
-    config.grpc.port = 0;
-    config.metrics.port = 0;
-    auto server = server::Server::Start(config, std::move(*generator));
-    ASSERT_TRUE(server.ok()) << server.status().ToString();
-    server_ = server->release();
-  }
-  static void TearDownTestSuite() {
-    delete server_;
-    std::error_code ignored;
-    if (folder_ != nullptr) fs::remove_all(*folder_, ignored);
-    delete folder_;
+    Start(/*max_batch_size=*/8, limits);
   }
 
-  static int port() { return server_->http_port(); }
   static Reply Complete(json fields) {
     fields.emplace("model", "model");
     if (!fields.contains("prompt")) fields["prompt"] = "Once upon a time";
@@ -101,14 +64,7 @@ class OpenAiTest : public testing::Test {
     EXPECT_TRUE(done);
     return events;
   }
-
-  static fs::path* folder_;
-  static server::Server* server_;
-  static Generator* generator_;
 };
-fs::path* OpenAiTest::folder_ = nullptr;
-server::Server* OpenAiTest::server_ = nullptr;
-Generator* OpenAiTest::generator_ = nullptr;
 
 TEST_F(OpenAiTest, Models) {
   const json list = Get(port(), "/v1/models").Json();
@@ -371,6 +327,9 @@ TEST_F(OpenAiTest, WrongFieldsAreNamed) {
                            {{"Inference-Header-Content-Length", "2"}});
   EXPECT_EQ(large.status, 413) << large.body;
   EXPECT_TRUE(large.Json()["error"].is_object()) << large.body;
+  const Reply plain = Post(port(), "/v1/completions", std::string((64 << 10) + 1, ' '));
+  EXPECT_EQ(plain.status, 413) << plain.body;
+  EXPECT_TRUE(plain.Json()["error"].is_object()) << plain.body;
 }
 
 TEST_F(OpenAiTest, AFullQueueIs429AndLeavesNothingRunning) {
@@ -379,16 +338,11 @@ TEST_F(OpenAiTest, AFullQueueIs429AndLeavesNothingRunning) {
   const Reply reply = Complete({{"prompt", prompts}, {"max_tokens", 400}, {"ignore_eos", true}});
   EXPECT_EQ(reply.status, 429) << reply.body;
   EXPECT_EQ(reply.Json()["error"]["type"], "rate_limit_error");
-  const Executor& executor = generator_->executor();
-  for (int i = 0; i < 2000 && executor.KvCache().used_num_blocks > 0; ++i) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(10));
-  }
-  EXPECT_EQ(executor.KvCache().used_num_blocks, 0);
+  ExpectRest();
 }
 
 TEST_F(OpenAiTest, AClientThatGoesEndsItsGeneration) {
-  const Executor& executor = generator_->executor();
-  const int64_t generated = executor.Totals().generated_tokens;
+  const int64_t generated = executor().Totals().generated_tokens;
   {
     Client client(port());
     const std::string body =
@@ -401,11 +355,8 @@ TEST_F(OpenAiTest, AClientThatGoesEndsItsGeneration) {
         client.Receive([](const std::string& t) { return t.find("data: ") != std::string::npos; });
     EXPECT_NE(begun.find("chat.completion.chunk"), std::string::npos) << begun;
   }
-  for (int i = 0; i < 2000 && executor.KvCache().used_num_blocks > 0; ++i) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(10));
-  }
-  EXPECT_EQ(executor.KvCache().used_num_blocks, 0);
-  EXPECT_LT(executor.Totals().generated_tokens - generated, 480);
+  ExpectRest();
+  EXPECT_LT(executor().Totals().generated_tokens - generated, 480);
 }
 
 }  // namespace

@@ -1,90 +1,36 @@
 // SPDX-License-Identifier: Apache-2.0
 // The server as a client sees it, over real sockets, with the demo model.
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <atomic>
 #include <chrono>
-#include <filesystem>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <thread>
 
-#include "base/log.h"
-#include "convert/convert.h"
 #include "executor/load_testing.h"
-#include "server/server.h"
 #include "server/testing/http_client.h"
-#include "tests/source_path.h"
-#include "trireme/builder.h"
+#include "tests/demo_server.h"
 
 namespace trireme {
 namespace {
 
-namespace fs = std::filesystem;
 using nlohmann::json;
 
 using server::testing::Ask;
 using server::testing::Client;
+using server::testing::Get;
+using server::testing::Post;
 using server::testing::Reply;
 
-class ServeTest : public testing::Test {
+class ServeTest : public DemoServerTest {
  protected:
-  static void SetUpTestSuite() {
-    ASSERT_TRUE(SetLogLevel("warning").ok());
-    folder_ = new fs::path(fs::temp_directory_path() / fmt::format("trireme_serve_{}", ::getpid()));
-    Status status = convert::Convert(
-        {.model_dir = SourcePath("models/demo"), .output_dir = *folder_ / "checkpoint"}, {});
-    ASSERT_TRUE(status.ok()) << status.ToString();
-    BuildOptions options;
-    options.checkpoint_dir = *folder_ / "checkpoint";
-    options.output_dir = *folder_ / "engine";
-    options.limits.max_batch_size = 32;
-    options.time_tactics = false;
-    status = BuildEngine(options, {});
-    ASSERT_TRUE(status.ok()) << status.ToString();
-    auto generator = Generator::Create(*folder_ / "engine", {});
-    ASSERT_TRUE(generator.ok()) << generator.status().ToString();
-    executor_ = &(*generator)->executor();
-    server::ServerConfig config;
-    config.http.port = 0;
-    config.grpc.port = 0;
-    config.http.max_body_bytes = 64 << 10;
-    config.metrics.port = 0;
-    auto server = server::Server::Start(config, std::move(*generator));
-    ASSERT_TRUE(server.ok()) << server.status().ToString();
-    server_ = server->release();
-  }
-  static void TearDownTestSuite() {
-    delete server_;
-    std::error_code ignored;
-    if (folder_ != nullptr) fs::remove_all(*folder_, ignored);
-    delete folder_;
-  }
+  static void SetUpTestSuite() { Start(/*max_batch_size=*/32, {}); }
 
-  static int port() { return server_->http_port(); }
   static Reply Generate(const std::string& body) {
     return Ask(port(), "POST", "/v2/models/ensemble/generate", body);
   }
-  // Waits until no request is running and every KV block is back.
-  static void ExpectRest() {
-    for (int i = 0; i < 2000; ++i) {
-      const ExecutorTotals totals = executor_->Totals();
-      if (totals.requests_accepted == totals.requests_completed &&
-          executor_->KvCache().used_num_blocks == 0) {
-        return;
-      }
-      std::this_thread::sleep_for(std::chrono::milliseconds(10));
-    }
-    ADD_FAILURE() << "requests or blocks are left: used " << executor_->KvCache().used_num_blocks;
-  }
-
-  static fs::path* folder_;
-  static server::Server* server_;
-  static Executor* executor_;
 };
-fs::path* ServeTest::folder_ = nullptr;
-server::Server* ServeTest::server_ = nullptr;
-Executor* ServeTest::executor_ = nullptr;
 
 TEST_F(ServeTest, HealthAndMetadata) {
   EXPECT_EQ(Ask(port(), "GET", "/v2/health/live").status, 200);
@@ -160,11 +106,11 @@ TEST_F(ServeTest, BadInputIsRefusedByName) {
       {R"({"text_input": "a"})", 400, "max_tokens"},
       {R"({"text_input": "a", "max_tokens": 0})", 400, "max_tokens"},
       {R"({"text_input": "a", "max_tokens": 100000000})", 400, "max_"},
-      {R"({"text_input": "a", "max_tokens": 99999999999999999999})", 500, "max_tokens"},
-      {R"({"text_input": "a", "max_tokens": "4"})", 500, "max_tokens"},
+      {R"({"text_input": "a", "max_tokens": 99999999999999999999})", 400, "max_tokens"},
+      {R"({"text_input": "a", "max_tokens": "4"})", 400, "max_tokens"},
       {R"({"text_input": ["a", "b"], "max_tokens": 4})", 400, "batch"},
-      {R"({"text_input": 5, "max_tokens": 4})", 500, "text_input"},
-      {R"({"text_input": "", "max_tokens": 4, "end_id": "x"})", 500, "end_id"},
+      {R"({"text_input": 5, "max_tokens": 4})", 400, "text_input"},
+      {R"({"text_input": "", "max_tokens": 4, "end_id": "x"})", 400, "end_id"},
       {R"({"text_input": "a", "max_tokens": 4, "temperature": -1})", 400, "temperature"},
       {R"({"text_input": "a", "max_tokens": 4, "temperature": 1e999})", 400, ""},
       {R"({"text_input": "a", "max_tokens": 4, "top_p": 1.5})", 400, "top_p"},
@@ -174,7 +120,21 @@ TEST_F(ServeTest, BadInputIsRefusedByName) {
       {R"({"text_input": "a", "max_tokens": 4, "parameters": 3})", 400, "parameters"},
       {R"({"text_input": "a", "max_tokens": 4, "beam_width": 4})", 501, "beam"},
       {R"({"text_input": "a", "max_tokens": 4, "lora_task_id": 1})", 501, "lora_task_id"},
+      {R"({"text_input": "a", "max_tokens": 4, "draft_input_ids": [1, 2]})", 501,
+       "draft_input_ids"},
       {R"({"text_input": "a", "max_tokens": 4, "custom": [1]})", 400, "custom"},
+      {R"({"text_input": "a", "max_tokens": 4, "seed": -1})", 400, "seed"},
+      {R"({"text_input": "a", "max_tokens": 4, "temperature": "x"})", 400, "temperature"},
+      {R"({"text_input": "a", "max_tokens": 4, "temperature": 1e300})", 400, "temperature"},
+      {R"({"text_input": "a", "max_tokens": 4, "top_k": 1.5})", 400, "top_k"},
+      {R"({"text_input": "a", "max_tokens": 4, "min_p": [0.1, 0.2]})", 400, "min_p"},
+      {R"({"text_input": "a", "max_tokens": 4, "stream": "yes"})", 400, "stream"},
+      {R"({"text_input": "a", "max_tokens": 4, "stop_words": [1]})", 400, "stop_words"},
+      {R"({"text_input": "a", "max_tokens": 4, "presence_penalty": null})", 400,
+       "presence_penalty"},
+      {R"({"text_input": "a", "max_tokens": 4, "num_return_sequences": 0})", 400,
+       "num_return_sequences"},
+      {R"({"text_input": "a", "max_tokens": 4, "id": 7})", 400, "id"},
       {"{\"text_input\": \"\xff\xfe\", \"max_tokens\": 4}", 400, "UTF-8"},
   };
   for (const auto& c : kCases) {
@@ -225,8 +185,8 @@ TEST_F(ServeTest, ManyStreamsAndVanishingClients) {
 TEST_F(ServeTest, ManyOpenStreamsAddNoThread) {
   Generate(R"({"text_input": "a", "max_tokens": 2})");  // whatever starts late has started
   ExpectRest();
-  const int64_t completed = executor_->Totals().requests_completed;
-  const int64_t accepted = executor_->Totals().requests_accepted;
+  const int64_t completed = executor().Totals().requests_completed;
+  const int64_t accepted = executor().Totals().requests_accepted;
   const int threads = executor::NumThreads();
   constexpr int kStreams = 256;
   const std::string body =
@@ -240,13 +200,13 @@ TEST_F(ServeTest, ManyOpenStreamsAddNoThread) {
                     "Content-Length: {}\r\n\r\n{}",
                     body.size(), body));
   }
-  for (int i = 0; i < 6000 && executor_->Totals().requests_accepted < accepted + kStreams; ++i) {
+  for (int i = 0; i < 6000 && executor().Totals().requests_accepted < accepted + kStreams; ++i) {
     std::this_thread::sleep_for(std::chrono::milliseconds(10));
   }
   EXPECT_EQ(executor::NumThreads(), threads);
   // All were open at once: none had ended when the threads were counted.
-  EXPECT_EQ(executor_->Totals().requests_accepted, accepted + kStreams);
-  EXPECT_EQ(executor_->Totals().requests_completed, completed);
+  EXPECT_EQ(executor().Totals().requests_accepted, accepted + kStreams);
+  EXPECT_EQ(executor().Totals().requests_completed, completed);
   // Most clients go; the others are served to the end.
   clients.resize(16);
   for (const auto& client : clients) {
@@ -264,13 +224,128 @@ TEST_F(ServeTest, MetricsMoveAndComeToRest) {
     const size_t at = text.find("\n" + name);
     return at == std::string::npos ? -1.0 : std::atof(text.c_str() + text.find("} ", at) + 2);
   };
-  const double before = value("nv_inference_request_success");
+  const double before = value("nv_inference_request_success{model=\"ensemble\"");
   EXPECT_EQ(Generate(R"({"text_input": "a", "max_tokens": 3})").status, 200);
   ExpectRest();
-  EXPECT_EQ(value("nv_inference_request_success"), before + 1);
-  EXPECT_GT(value("trireme_output_tokens"), 0);
+  EXPECT_EQ(value("nv_inference_request_success{model=\"ensemble\""), before + 1);
+  EXPECT_GT(value("trireme_output_tokens{model=\"ensemble\""), 0);
   EXPECT_EQ(value("nv_trt_llm_kv_cache_block_metrics{kv_cache_block_type=\"used\""), 0);
   EXPECT_EQ(value("nv_trt_llm_request_metrics{model=\"model\",request_type=\"active\""), 0);
+}
+
+// The value of a metric of the model under one of its names.
+double Metric(const std::string& metrics, const std::string& series) {
+  const size_t at = metrics.find("\n" + series + "} ");
+  return at == std::string::npos ? -1.0 : std::atof(metrics.c_str() + metrics.find("} ", at) + 2);
+}
+
+TEST_F(ServeTest, EverySequenceHasItsLogProbsAndLogits) {
+  const json reply = Post(port(), "/v2/models/model/infer", R"({"inputs": [
+      {"name": "text_input", "datatype": "BYTES", "shape": [1, 1], "data": ["The dog"]},
+      {"name": "max_tokens", "datatype": "INT32", "shape": [1, 1], "data": [6]},
+      {"name": "end_id", "datatype": "INT32", "shape": [1, 1], "data": [-1]},
+      {"name": "top_k", "datatype": "INT32", "shape": [1, 1], "data": [50]},
+      {"name": "temperature", "datatype": "FP32", "shape": [1, 1], "data": [1.5]},
+      {"name": "num_return_sequences", "datatype": "INT32", "shape": [1, 1], "data": [3]},
+      {"name": "return_log_probs", "datatype": "BOOL", "shape": [1, 1], "data": [true]},
+      {"name": "return_context_logits", "datatype": "BOOL", "shape": [1, 1], "data": [true]},
+      {"name": "return_generation_logits", "datatype": "BOOL", "shape": [1, 1], "data": [true]}
+      ]})")
+                         .Json();
+  std::map<std::string, json> outputs;
+  for (const json& output : reply["outputs"]) outputs[output["name"]] = output;
+  const int vocab_size = executor().Info().model.vocab_size;
+  const auto prompt = generator_->Encode({.prompt = "The dog"}).value();
+  EXPECT_EQ(outputs["text_output"]["shape"], json({1, 3}));
+  EXPECT_EQ(outputs["cum_log_probs"]["shape"], json({1, 3}));
+  EXPECT_EQ(outputs["output_log_probs"]["shape"], json({1, 3, 6}));
+  EXPECT_EQ(outputs["context_logits"]["shape"], json({1, prompt.size(), vocab_size}));
+  EXPECT_EQ(outputs["generation_logits"]["shape"], json({1, 3, 6, vocab_size}));
+
+  // Sequence i is the run with seed + i, alone.
+  const json& log_probs = outputs["output_log_probs"]["data"];
+  for (int i = 0; i < 3; ++i) {
+    const json alone =
+        Generate(fmt::format(R"({{"text_input": "The dog", "max_tokens": 6, "end_id": -1,
+            "top_k": 50, "temperature": 1.5, "seed": {}, "return_log_probs": true}})",
+                             i))
+            .Json();
+    EXPECT_EQ(outputs["text_output"]["data"][i], alone["text_output"]);
+    EXPECT_EQ(outputs["cum_log_probs"]["data"][i], alone["cum_log_probs"]);
+    for (int k = 0; k < 6; ++k) EXPECT_EQ(log_probs[i * 6 + k], alone["output_log_probs"][k]);
+  }
+}
+
+TEST_F(ServeTest, WhatWasBrokenOffIsNoSuccess) {
+  const auto metrics = [] { return Get(server_->metrics_port(), "/metrics").body; };
+  const auto failures = [&](const std::string& reason) {
+    return Metric(metrics(), "nv_inference_request_failure{model=\"tensorrt_llm\",reason=\"" +
+                                 reason + "\",version=\"1\"");
+  };
+  const std::string success = "nv_inference_request_success{model=\"tensorrt_llm\",version=\"1\"";
+  const double successes = Metric(metrics(), success);
+  const std::string path = "/v2/models/tensorrt_llm";
+  // 900 microseconds are a timeout, which no 1,000 tokens keep.
+  const auto late = [&](int microseconds) {
+    return Post(port(), path + "/infer",
+                fmt::format(R"({{"parameters": {{"timeout": {}}},
+        "inputs": [{{"name": "text_input", "datatype": "BYTES", "shape": [1, 1], "data": ["a"]}},
+                   {{"name": "max_tokens", "datatype": "INT32", "shape": [1, 1], "data": [1000]}},
+                   {{"name": "end_id", "datatype": "INT32", "shape": [1, 1], "data": [-1]}}]}})",
+                            microseconds));
+  };
+  const double timed_out = failures("BACKEND");
+  for (const int microseconds : {1, 900, 2000}) {
+    const Reply reply = late(microseconds);
+    EXPECT_EQ(reply.status, 504) << reply.body;
+    EXPECT_NE(reply.Error().find("timeout"), std::string::npos) << reply.body;
+  }
+  EXPECT_EQ(failures("BACKEND"), timed_out + 3);
+
+  const double cancelled = failures("CANCELED");
+  {
+    Client client(port());
+    const std::string body =
+        R"({"text_input": "a", "max_tokens": 1000, "stream": true, "end_id": -1})";
+    client.Send(
+        fmt::format("POST {}/generate_stream HTTP/1.1\r\nHost: x\r\n"
+                    "Content-Length: {}\r\n\r\n{}",
+                    path, body.size(), body));
+    client.Receive([](const std::string& t) { return t.find("data: ") != std::string::npos; });
+  }
+  ExpectRest();
+  EXPECT_EQ(failures("CANCELED"), cancelled + 1);
+  EXPECT_EQ(Metric(metrics(), success), successes);
+}
+
+TEST_F(ServeTest, EveryNameHasItsOwnConfigurationAndCounts) {
+  for (const std::string name : {"model", "ensemble", "tensorrt_llm_bls", "tensorrt_llm"}) {
+    const std::string path = "/v2/models/" + name;
+    EXPECT_EQ(Get(port(), path + "/config").Json()["name"], name);
+    EXPECT_EQ(Get(port(), path).Json()["name"], name);
+    const auto count = [&] {
+      return Get(port(), path + "/stats").Json()["model_stats"][0]["inference_count"].get<int>();
+    };
+    const int before = count();
+    EXPECT_EQ(Post(port(), path + "/generate", R"({"text_input": "a", "max_tokens": 1})").status,
+              200);
+    EXPECT_EQ(count(), before + 1);
+    const std::string metrics = Get(server_->metrics_port(), "/metrics").body;
+    EXPECT_EQ(Metric(metrics, "nv_inference_request_success{model=\"" + name + "\",version=\"1\""),
+              before + 1);
+  }
+}
+
+TEST_F(ServeTest, LatenciesAreThoseOfTheEngine) {
+  const auto metrics = [] { return Get(server_->metrics_port(), "/metrics").body; };
+  const auto count = [&](const std::string& histogram) {
+    return Metric(metrics(), histogram + "_count{model=\"ensemble\",version=\"1\"");
+  };
+  const double first = count("trireme_time_to_first_token_seconds");
+  const double gaps = count("trireme_inter_token_latency_seconds");
+  EXPECT_EQ(Generate(R"({"text_input": "a", "max_tokens": 9, "end_id": -1})").status, 200);
+  EXPECT_EQ(count("trireme_time_to_first_token_seconds"), first + 1);
+  EXPECT_EQ(count("trireme_inter_token_latency_seconds"), gaps + 8) << "a whole reply has gaps too";
 }
 
 TEST_F(ServeTest, ATakenPortIsNamed) {

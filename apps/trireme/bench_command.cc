@@ -138,7 +138,10 @@ class Bench {
     std::vector<Timing> timings(count);
     std::map<RequestId, size_t> running;
     const Clock::time_point begin = Clock::now();
-    const auto now = [&] { return std::chrono::duration<double>(Clock::now() - begin).count(); };
+    const auto since_begin = [&](Clock::time_point time) {
+      return std::chrono::duration<double>(time - begin).count();
+    };
+    const auto now = [&] { return since_begin(Clock::now()); };
     size_t next = 0;
     size_t finished = 0;
     while (finished < timings.size()) {
@@ -158,10 +161,11 @@ class Bench {
         const auto entry = running.find(response.request_id);
         if (entry == running.end()) continue;
         Timing& timing = timings[entry->second];
-        if (timing.tokens == 0 && !response.tokens.empty()) timing.first = now();
         timing.tokens += static_cast<int>(response.tokens.size());
         if (!response.is_final) continue;
-        timing.end = now();
+        // The engine's own times: this thread may be late to look.
+        timing.first = since_begin(response.times.first);
+        timing.end = since_begin(response.times.last);
         running.erase(entry);
         ++finished;
       }
@@ -313,7 +317,7 @@ class Bench {
   std::mt19937_64 random_;
 };
 
-Status FinishFlags(Flags& f) {
+Status FinishFlags(Flags& f, const CommandLine& line) {
   if (f.mode != "throughput" && f.mode != "latency") {
     return InvalidArgument(
         "say what to measure: trireme bench throughput, or trireme bench latency");
@@ -322,11 +326,18 @@ Status FinishFlags(Flags& f) {
     return InvalidArgument("--request_rate {} is no rate; give requests per second above 0",
                            f.request_rate);
   }
-  if (f.mode == "latency" && f.request_rate > 0) {
-    return InvalidArgument("--request_rate goes with throughput; latency runs one at a time");
+  if (f.mode == "latency" && (f.request_rate > 0 || line.Given("--num_requests"))) {
+    return InvalidArgument(
+        "--request_rate and --num_requests go with throughput; latency runs one at a time, as "
+        "often "
+        "as --num_runs says");
+  }
+  if (f.mode == "throughput" && line.Given("--num_runs")) {
+    return InvalidArgument("--num_runs goes with latency; throughput runs --num_requests once");
   }
   TRIREME_RETURN_IF_ERROR(CheckOutputPath("--profile", f.profile));
   TRIREME_RETURN_IF_ERROR(ApplyDeviceFlags(f.device, f.executor));
+  TRIREME_RETURN_IF_ERROR(CheckOptions(f.resolve));
   TRIREME_RETURN_IF_ERROR(executor::ValidateConfig(f.executor));
   return CheckOutputPath("--output_json", f.output_json);
 }
@@ -376,7 +387,7 @@ int RunBench(std::span<const std::string> arguments) {
   AddFlags(line, flags);
   if (const std::optional<int> code = line.Parse(arguments)) return *code;
   for (const Status& status :
-       {SetLogLevel(flags.log_level).WithContext("--log_level"), FinishFlags(flags)}) {
+       {SetLogLevel(flags.log_level).WithContext("--log_level"), FinishFlags(flags, line)}) {
     if (!status.ok()) return FailUsage(kName, status);
   }
   const Status status = RunBenchmark(flags);

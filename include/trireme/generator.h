@@ -91,6 +91,7 @@ struct GenerateOutput {
   int num_prompt_tokens = 0;
   int num_cached_tokens = 0;
   int num_output_tokens = 0;  // of the sequence, so far
+  TokenTimes times;           // of the sequence; text may come later than its tokens
 };
 
 class Generator {

@@ -2,6 +2,7 @@
 // Requests and results of the executor, in token ids. Plain data.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <optional>
@@ -62,6 +63,15 @@ struct Request {
 enum class FinishReason { kNotFinished, kEndId, kStopWords, kLength, kTimedOut, kCancelled };
 std::string FinishReasonName(FinishReason reason);  // "NOT_FINISHED", "END_ID", ...
 
+// When the tokens of a sequence were made, read off the steady clock where the engine reads a step
+// back; whoever takes a response late sees the same times. The epoch stands for "not yet".
+struct TokenTimes {
+  using Time = std::chrono::steady_clock::time_point;
+  Time arrival;  // the request was accepted
+  Time first;
+  Time last;  // of the tokens so far
+};
+
 // One response of a request: with streaming the tokens since the last response, else all of them.
 // A request that was accepted gets exactly one final response.
 struct Response {
@@ -82,6 +92,7 @@ struct Response {
   std::vector<float> generation_logits;
   int num_prompt_tokens = 0;
   int num_cached_tokens = 0;  // prompt tokens found in the prefix cache
+  TokenTimes times;
 };
 
 }  // namespace trireme

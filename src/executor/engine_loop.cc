@@ -24,6 +24,7 @@ std::unique_ptr<Sequence> NewSequence(ActiveRequest& request, int index) {
   sequence->key = {-request.request.priority, request.id, index};
   sequence->tokens = request.request.prompt;
   sequence->max_length = request.num_prompt_tokens() + request.request.max_tokens;
+  sequence->times.arrival = request.arrival;
   return sequence;
 }
 
@@ -156,16 +157,18 @@ Status EngineLoop::Collect() {
   for (const Row& row : step.rows) --row.sequence->steps_in_flight;
   TRIREME_RETURN_IF_ERROR(status);
 
+  const Clock::time_point now = Clock::now();
   size_t next = 0;
   for (size_t i = 0; i < step.rows.size(); ++i) {
-    if (step.rows[i].samples) TakeToken(step.rows[i], sampled[next++], step.generation_logits[i]);
+    if (!step.rows[i].samples) continue;
+    TakeToken(step.rows[i], sampled[next++], step.generation_logits[i], now);
   }
   FinishIteration(step);
   return OkStatus();
 }
 
 void EngineLoop::TakeToken(const Row& row, const engine::SampledToken& sampled,
-                           std::span<const float> logits) {
+                           std::span<const float> logits, Clock::time_point now) {
   Sequence& sequence = *row.sequence;
   --sequence.num_pending;
   if (sequence.state == SequenceState::kEnded) return;  // ended while the step ran: a surplus token
@@ -176,10 +179,12 @@ void EngineLoop::TakeToken(const Row& row, const engine::SampledToken& sampled,
     return EndUnfinished(request, FinishReason::kNotFinished,
                          BadLogits(sequence.tokens.size(), session_.info().model));
   }
-  if (!request.first_token) request.first_token = Clock::now();
+  if (!request.first_token) request.first_token = now;
   FinishReason finish = sampled.finish;
   if (finish != FinishReason::kEndId) {
     sequence.tokens.push_back(sampled.token);
+    if (sequence.times.first == Clock::time_point()) sequence.times.first = now;
+    sequence.times.last = now;
     ++request.num_generated_tokens;
     ++totals_.generated_tokens;
     if (request.request.output.return_log_probs) sequence.log_probs.push_back(sampled.log_prob);
@@ -284,6 +289,7 @@ void EngineLoop::Respond(Sequence& sequence, FinishReason reason, const Status& 
   response.finish_reason = reason;
   response.num_prompt_tokens = request.num_prompt_tokens();
   response.num_cached_tokens = sequence.num_cached_tokens;
+  response.times = sequence.times;
   TakeResults(sequence, response);
   responses_.push_back(std::move(response));
 }

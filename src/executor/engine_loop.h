@@ -100,8 +100,9 @@ class EngineLoop {
 
   // Collecting (engine_loop.cc).
   Status Collect();
-  void TakeToken(const Row& row, const engine::SampledToken& sampled,
-                 std::span<const float> logits);
+  // `now`: when the step was read back.
+  void TakeToken(const Row& row, const engine::SampledToken& sampled, std::span<const float> logits,
+                 Clock::time_point now);
   void FinishIteration(StepInFlight& step);
   void EndRequest(ActiveRequest& request, FinishReason reason, const Status& error);
   void EndUnfinished(ActiveRequest& request, FinishReason reason, const Status& error);

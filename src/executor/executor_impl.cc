@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "base/log_text.h"
 #include "base/status.h"
 
 namespace trireme::executor {
@@ -196,7 +197,7 @@ void ExecutorImpl::Turn() {
   loop_.ExpireDeadlines(Clock::now());
   const Status status = loop_.Advance();
   if (status.ok()) return;
-  LogError("engine_failed error=\"{}\"", status.ToString());
+  LogError("engine_failed error={}", Quoted(status.ToString()));
   const Status failure = status.WithContext("the engine failed and takes no more requests");
   loop_.Fail(failure);
   MutexLock lock(mutex_);

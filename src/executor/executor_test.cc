@@ -65,6 +65,29 @@ TEST(Executor, AnswersARequestOnce) {
   EXPECT_THAT(executor->LatestIterationStats(), IsEmpty());
 }
 
+// Not of whoever reads the responses late.
+TEST(Executor, TimesAreThoseOfTheSteps) {
+  using Time = TokenTimes::Time;
+  auto executor = MakeExecutor();
+  for (const bool streaming : {true, false}) {
+    const Time before = std::chrono::steady_clock::now();
+    const RequestId id =
+        executor->Enqueue({.prompt = {1, 2, 3}, .max_tokens = 12, .streaming = streaming}).value();
+    while (executor->NumResponsesReady(id) < (streaming ? 12 : 1)) std::this_thread::yield();
+    const Time read = std::chrono::steady_clock::now();
+    Time last = before;
+    for (const Response& response : AwaitAll(*executor, id)) {
+      const TokenTimes& times = response.times;
+      EXPECT_LE(before, times.arrival);
+      EXPECT_LE(times.arrival, times.first);
+      EXPECT_EQ(times.first < times.last, !streaming || last != before);
+      EXPECT_LT(last, times.last);
+      EXPECT_LE(times.last, read);
+      last = times.last;
+    }
+  }
+}
+
 TEST(Executor, StreamsTheSameTokens) {
   auto executor = MakeExecutor();
   Request request{.prompt = {1, 2, 3}, .max_tokens = 12};

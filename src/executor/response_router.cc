@@ -66,6 +66,7 @@ void ResponseRouter::Keep(Response response, Route& route) {
   Append(last->context_logits, response.context_logits);
   Append(last->generation_logits, response.generation_logits);
   last->cum_log_prob = response.cum_log_prob;
+  last->times = response.times;
 }
 
 bool ResponseRouter::IsFull() const {

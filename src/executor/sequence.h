@@ -48,6 +48,8 @@ struct Sequence {
   int max_context_len = 0;  // the most it ever had in the cache; below it is recomputation
   int num_cached_tokens = 0;
 
+  TokenTimes times;
+
   // Results not yet handed out.
   int num_sent_tokens = 0;  // of `tokens` without the prompt
   std::vector<float> log_probs;

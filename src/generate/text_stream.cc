@@ -55,6 +55,7 @@ std::optional<GenerateOutput> TextStream::Take(Response&& response) {
   output.num_prompt_tokens = response.num_prompt_tokens;
   output.num_cached_tokens = response.num_cached_tokens;
   output.num_output_tokens = sequence.num_output_tokens;
+  output.times = response.times;
   return output;
 }
 

@@ -10,9 +10,12 @@ int HttpStatusOf(StatusCode code) {
     case StatusCode::kOk: return 200;
     case StatusCode::kInternal: return 500;
     case StatusCode::kNotFound: return 404;
+    // Whoever cancels over HTTP hangs up; an answer comes when the server did it, at its end.
+    case StatusCode::kCancelled:
     case StatusCode::kUnavailable:
     case StatusCode::kResourceExhausted: return 503;
     case StatusCode::kUnimplemented: return 501;
+    case StatusCode::kDeadlineExceeded: return 504;
     default: return 400;
   }
 }

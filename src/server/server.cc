@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/status.h"
 #include "server/backends/llm/llm_backend.h"
+#include "server/error_reply.h"
 #include "server/frontends/http_routes.h"
 #include "server/frontends/openai/openai_routes.h"
 
@@ -15,6 +16,13 @@ namespace {
 // The size limit is for JSON; binary tensors behind it may be larger.
 ServerConfig WithLargeBodies(ServerConfig config) {
   config.http.large_body_header = "Inference-Header-Content-Length";
+  config.http.large_body_reply = [](std::string_view path, int64_t limit_bytes) {
+    if (OpenAiRoutes::Takes(path)) return OpenAiRoutes::LargeBodyReply(limit_bytes);
+    // 400, where 413 would say more, because Triton's clients look for it.
+    return ErrorResponse(
+        400, fmt::format("request body exceeds the maximum allowed input size of {} bytes",
+                         limit_bytes));
+  };
   return config;
 }
 
@@ -55,7 +63,7 @@ class ServerImpl : public Server {
       TRIREME_ASSIGN_OR_RETURN(
           http_server_,
           HttpServer::Start(config_.http, [this](const std::shared_ptr<HttpExchange>& exchange) {
-            if (OpenAiRoutes::Takes(*exchange)) return openai_.Handle(exchange);
+            if (OpenAiRoutes::Takes(exchange->request().path)) return openai_.Handle(exchange);
             routes_.Handle(exchange);
           }));
       LogInfo("Started HTTPService at {}:{}", config_.http.address, http_port());

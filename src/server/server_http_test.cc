@@ -39,6 +39,9 @@ class HttpTest : public ::testing::Test {
     repository_->Add("queue", testing::IdentityConfig("TYPE_INT32", "[1]",
                                                       "parameters { key: 'execute_delay_ms' "
                                                       "value { string_value: '300' } }"));
+    repository_->Add("endless", testing::IdentityConfig("TYPE_INT32", "[1]",
+                                                        "parameters { key: 'execute_delay_ms' "
+                                                        "value { string_value: '60000' } }"));
     for (const char* type : {"BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16",
                              "INT32", "INT64", "FP16", "FP32", "FP64", "BF16"}) {
       repository_->Add(fmt::format("identity_{}", type),
@@ -275,23 +278,23 @@ TEST_F(HttpTest, BadRequestsAreRefusedByName) {
   } kCases[] = {
       {"simple", json::array(), 400, "object"},
       {"simple", json::object(), 400, "inputs"},
-      {"simple", {{"inputs", 5}}, 500, "inputs"},
+      {"simple", {{"inputs", 5}}, 400, "inputs"},
       {"simple", one(SimpleBody()["inputs"][0]), 400, "expected 2 inputs but got 1 inputs"},
       {"simple", twice, 400, "input 'INPUT0' already exists in request"},
       {"simple", shape, 400, "unexpected shape for input 'INPUT0'"},
-      {"simple", reshaped, 500,
+      {"simple", reshaped, 400,
        "Unable to parse 'shape': attempt to access JSON non-unsigned-integer"},
       {"simple", batch, 400, "batch"},
       {"simple", output, 400, "unexpected inference output 'OUTPUT9'"},
       {"simple", reserved, 400, "reserved"},
-      {"bytes", one(Input("INPUT0", "UINT8", {3}, {1, 2})), 500, "Shape does not match"},
-      {"bytes", one(Input("INPUT0", "UINT8", {1}, {"1"})), 500, "non-unsigned-integer"},
+      {"bytes", one(Input("INPUT0", "UINT8", {3}, {1, 2})), 400, "Shape does not match"},
+      {"bytes", one(Input("INPUT0", "UINT8", {1}, {"1"})), 400, "non-unsigned-integer"},
       {"bytes", one(Input("INPUT0", "INT8", {1}, {1})), 400, "data-type is 'INT8'"},
       {"bytes", one(Input("INPUT0", "NONE", {1}, {1})), 400, "NONE"},
       {"bytes", one(Input("INPUT0", "UINT8", {INT64_MAX, 4}, {1})), 400, "maximum"},
       {"bytes", one(Input("INPUT0", "UINT8", {1 << 30}, {1})), 400,
        "exceeds the maximum allowed input size"},
-      {"identity_BOOL", one(Input("INPUT0", "BOOL", {1}, {1})), 500, "non-boolean"},
+      {"identity_BOOL", one(Input("INPUT0", "BOOL", {1}, {1})), 400, "non-boolean"},
       {"nobody", json::object(), 404, "nobody"},
   };
   for (const auto& c : kCases) {
@@ -364,7 +367,7 @@ TEST_F(HttpTest, GenerateOverAnyModel) {
             "input 'INPUT0' already exists in request");
   EXPECT_EQ(ask("simple", R"({"INPUT0": [1, 2], "INPUT1": 1})").Error(),
             "The schema can not convert input 'INPUT0' to tensor with proper shape");
-  EXPECT_EQ(ask("bytes", R"({"INPUT0": "x"})").status, 500);
+  EXPECT_EQ(ask("bytes", R"({"INPUT0": "x"})").status, 400);
   EXPECT_EQ(ask("bytes", R"({"INPUT0": 1, "o": {}})").status, 400);
   EXPECT_EQ(ask("repeat", R"({"IN": [4], "DELAY": [0]})").Json()["OUT"], 4);
   EXPECT_NE(ask("repeat", R"({"IN": [4, 5], "DELAY": [0, 0]})").Error().find("exactly 1 response"),
@@ -443,6 +446,46 @@ TEST_F(HttpTest, PendingRequestsAreCountedWhileTheyWait) {
   EXPECT_GE(most, 1);  // one runs, the others wait
   for (std::thread& client : clients) client.join();
   EXPECT_EQ(pending(), 0);
+}
+
+TEST_F(HttpTest, AClientThatHasSaidAllIsAnswered) {
+  const std::string body = R"({"INPUT0": 7})";
+  for (const char* version : {"1.1", "1.0"}) {
+    for (const char* model : {"queue", "identity_INT32"}) {
+      testing::Client client(port());
+      client.Send(fmt::format(
+          "POST /v2/models/{}/generate HTTP/{}\r\nHost: x\r\nContent-Length: {}\r\n\r\n{}", model,
+          version, body.size(), body));
+      client.CloseSending();
+      const std::string text = client.ReceiveAll();
+      EXPECT_NE(text.find(" 200 OK"), std::string::npos) << text;
+      EXPECT_NE(text.find("\"OUTPUT0\":7"), std::string::npos) << text;
+    }
+  }
+}
+
+TEST_F(HttpTest, AClientThatHasGoneIsCancelled) {
+  const auto cancelled = [] {
+    const std::string series =
+        "nv_inference_request_failure{model=\"endless\",reason=\"CANCELED\",version=\"1\"} ";
+    const std::string text = Get(server_->metrics_port(), "/metrics").body;
+    return std::atof(text.c_str() + text.find(series) + series.size());
+  };
+  const std::string body = R"({"INPUT0": 7})";
+  const std::string request = fmt::format(
+      "POST /v2/models/endless/generate HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{}",
+      body.size(), body);
+  { testing::Client(port()).Send(request); }
+  {
+    testing::Client later(port());
+    later.Send(request);
+    later.CloseSending();
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  }
+  for (int i = 0; i < 1000 && cancelled() < 2; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  EXPECT_EQ(cancelled(), 2);
 }
 
 TEST_F(HttpTest, LoggingTraceAndSharedMemory) {

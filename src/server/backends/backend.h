@@ -86,6 +86,8 @@ struct BackendContext {
   MetricsRegistry& metrics;
   ModelCaller& caller;
   const std::map<std::string, std::string>& settings;  // --backend-config of this backend
+  // Another name of a model that is loaded: what both share is measured under the first name.
+  bool is_alias = false;
 };
 
 // What a backend may look at to complete a configuration.

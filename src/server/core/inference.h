@@ -44,6 +44,10 @@ struct InferRequest {
   // Set by validation: the leading dimension of batching models, else 1.
   int64_t batch_size = 1;
 
+  // Rounded up: a timeout below a millisecond is one.
+  int64_t timeout_ms() const {
+    return static_cast<int64_t>(timeout_us / 1000 + (timeout_us % 1000 > 0 ? 1 : 0));
+  }
   const Tensor* FindInput(std::string_view name) const;
   bool Wants(std::string_view output) const;
 };

@@ -47,7 +47,7 @@ void AppendRaw(std::string& bytes, T value) {
 }
 
 Status Mismatch(std::string_view what) {
-  return Internal("attempt to access JSON non-{} as {}", what, what);
+  return InvalidArgument("attempt to access JSON non-{} as {}", what, what);
 }
 
 template <typename T>
@@ -278,8 +278,8 @@ StatusOr<std::string> TensorBytes(const Json& data, DataType type, int64_t count
   int64_t found = 0;
   TRIREME_RETURN_IF_ERROR(AppendNested(bytes, data, type, found));
   if (found == count) return bytes;
-  return Internal("Shape does not match true shape of 'data' field: {} elements for {}", found,
-                  count);
+  return InvalidArgument("Shape does not match true shape of 'data' field: {} elements for {}",
+                         found, count);
 }
 
 }  // namespace trireme::server

@@ -48,7 +48,7 @@ Status DeliverOutputs(InferResponse& response, const OutputOptionsMap& options, 
         const SharedSpan span,
         shared_memory.Find(wanted.region, wanted.region_offset, wanted.region_bytes));
     if (output.data.size() > span.bytes.size()) {
-      return Internal(
+      return InvalidArgument(
           "shared memory size specified with the request for output '{}' ({} bytes) "
           "should be at least {} bytes to hold the results",
           output.name, span.bytes.size(), output.data.size());

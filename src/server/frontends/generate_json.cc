@@ -86,7 +86,7 @@ Status ReadMembers(const Json& object, bool top_level, const ModelConfig& config
       TRIREME_RETURN_IF_ERROR(AddTensor(key, value, *declared, config, request));
     } else if (top_level && key == "id") {
       if (!value.is_string()) {
-        return Internal("Unable to parse 'id': attempt to access JSON non-string as string");
+        return InvalidArgument("Unable to parse 'id': attempt to access JSON non-string as string");
       }
       request.id = value.get<std::string>();
     } else if (top_level && key == "parameters") {

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "server/frontends/http_server.h"
 
+#include <poll.h>
+#include <sys/socket.h>
+
 #include <atomic>
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/co_spawn.hpp>
@@ -14,11 +17,13 @@
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/beast/core.hpp>
 #include <boost/beast/http.hpp>
+#include <cerrno>
 #include <deque>
 #include <thread>
 #include <vector>
 
 #include "base/log.h"
+#include "base/log_text.h"
 #include "base/mutex.h"
 #include "base/status.h"
 
@@ -36,6 +41,9 @@ using tcp = asio::ip::tcp;
 using Strand = asio::strand<asio::io_context::executor_type>;
 
 constexpr std::uint32_t kMaxHeaderBytes = 64 << 10;
+// Between two looks after a client that has closed its side, and looks between two questions to it.
+constexpr std::chrono::milliseconds kLookInterval{50};
+constexpr int kLooksPerProbe = 40;
 
 // Counts of a server that its connections share.
 struct ServerState {
@@ -111,6 +119,7 @@ class Exchange : public HttpExchange, public std::enable_shared_from_this<Exchan
   bool done() const { return done_; }
   bool ended() const { return ended_; }
   bool stream() const { return stream_; }
+  bool waiting() const { return !done_ && !gone_ && !has_head_; }
   HttpResponse& head() { return head_; }
   bool head_sent() const { return head_sent_; }
   void set_head_sent() { head_sent_ = true; }
@@ -139,6 +148,10 @@ class Exchange : public HttpExchange, public std::enable_shared_from_this<Exchan
   bool gone_ = false;
   bool done_ = false;
 };
+
+asio::ip::address ParseAddress(const std::string& text, error_code& error) {
+  return asio::ip::make_address(text == "localhost" ? "127.0.0.1" : text, error);
+}
 
 template <typename Message>
 void SetHeaders(Message& message, const HttpResponse& response) {
@@ -185,7 +198,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
       keep_alive = parser.get().keep_alive();
       const bool head_only = parser.get().method() == http::verb::head;
       auto exchange = std::make_shared<Exchange>(ToRequest(parser.get()), strand_, server_);
-      WatchForDisconnect(exchange);
+      WatchForDisconnect(exchange, version);
       server_->handler(exchange);
       keep_alive = co_await Answer(*exchange, version, keep_alive, head_only) && keep_alive;
       exchange->Done();
@@ -220,15 +233,15 @@ class Connection : public std::enable_shared_from_this<Connection> {
     }
     if (!error) co_return true;
     if (error == http::error::body_limit) {
-      // 400, where 413 would say more, because Triton's clients look for it.
-      co_await Refuse(http::status::bad_request,
-                      fmt::format("request body exceeds the maximum allowed input size of {} bytes",
-                                  limit > 0 ? limit : MaxBody()));
+      HttpResponse reply = LargeBodyReply(parser, limit > 0 ? limit : MaxBody());
+      co_await Refuse(std::move(reply));
     } else if (error == http::error::header_limit) {
-      co_await Refuse(http::status::request_header_fields_too_large, "request header is too long");
+      HttpResponse reply = ErrorReply(431, "request header is too long");
+      co_await Refuse(std::move(reply));
     } else if (error.category() == http::make_error_code(http::error::bad_method).category() &&
                error != http::error::end_of_stream && error != http::error::partial_message) {
-      co_await Refuse(http::status::bad_request, "malformed HTTP request: " + error.message());
+      HttpResponse reply = ErrorReply(400, "malformed HTTP request: " + error.message());
+      co_await Refuse(std::move(reply));
     }
     co_return false;
   }
@@ -244,11 +257,26 @@ class Connection : public std::enable_shared_from_this<Connection> {
     return large ? MaxBody() : static_cast<std::uint64_t>(config.max_body_bytes);
   }
 
-  awaitable<void> Refuse(http::status status, std::string message) {
-    http::response<http::string_body> response(status, 11);
-    response.set(http::field::content_type, "application/json");
+  static HttpResponse ErrorReply(int status, const std::string& message) {
+    return {.status = status,
+            .content_type = "application/json",
+            .body = "{\"error\":\"" + message + "\"}",
+            .headers = {}};
+  }
+
+  HttpResponse LargeBodyReply(http::request_parser<http::string_body>& parser,
+                              std::uint64_t limit) const {
+    const auto target = parser.get().target();
+    const auto& reply = server_->config.large_body_reply;
+    if (!reply) return ErrorReply(413, fmt::format("the body has more than {} bytes", limit));
+    return reply({target.data(), target.size()}, static_cast<int64_t>(limit));
+  }
+
+  awaitable<void> Refuse(HttpResponse reply) {
+    http::response<http::string_body> response(static_cast<http::status>(reply.status), 11);
+    SetHeaders(response, reply);
     response.keep_alive(false);
-    response.body() = "{\"error\":\"" + message + "\"}";
+    response.body() = std::move(reply.body);
     response.prepare_payload();
     error_code ignored;
     stream_.expires_after(server_->config.write_timeout);
@@ -263,17 +291,54 @@ class Connection : public std::enable_shared_from_this<Connection> {
   }
 
   // Watches for the end of the client's side while an answer is on its way. Data instead of an end
-  // is the next request, and ends the watch.
-  void WatchForDisconnect(const std::shared_ptr<Exchange>& exchange) {
+  // is the next request, and ends the watch. An end does not tell a client that has gone from one
+  // that has said all and listens.
+  void WatchForDisconnect(const std::shared_ptr<Exchange>& exchange, unsigned version) {
     stream_.expires_never();
     stream_.socket().async_wait(
         tcp::socket::wait_read,
-        asio::bind_executor(strand_, [self = shared_from_this(), exchange](error_code error) {
-          if (exchange->done()) return;
+        asio::bind_executor(strand_, [self = shared_from_this(), version,
+                                      weak = std::weak_ptr<Exchange>(exchange)](error_code error) {
+          const auto watched = weak.lock();
+          if (watched == nullptr || watched->done()) return;
           error_code ignored;
           if (!error && self->stream_.socket().available(ignored) > 0) return;
-          exchange->ClientGone();
+          if (error || self->IsReset()) return watched->ClientGone();
+          asio::co_spawn(self->strand_, self->WatchHalfClosed(weak, version), asio::detached);
         }));
+  }
+
+  // The system of a client that has gone answers what is sent to it with a reset. An interim reply,
+  // which every HTTP/1.1 client reads past, brings that about before there is an answer to send; the
+  // writes of a stream do so by themselves.
+  awaitable<void> WatchHalfClosed(std::weak_ptr<Exchange> weak, unsigned version) {
+    const auto self = shared_from_this();
+    asio::steady_timer timer(strand_);
+    for (int look = 0;; ++look) {
+      {
+        const auto watched = weak.lock();
+        if (watched == nullptr || watched->done() || watched->gone()) co_return;
+        const bool asks = look % kLooksPerProbe == 0 && version >= 11 && watched->waiting();
+        if (IsReset() || (asks && !SendInterim())) co_return watched->ClientGone();
+      }
+      timer.expires_after(kLookInterval);
+      error_code ignored;
+      co_await timer.async_wait(redirect_error(use_awaitable, ignored));
+    }
+  }
+
+  bool IsReset() {
+    if (!stream_.socket().is_open()) return true;
+    pollfd state{stream_.socket().native_handle(), 0, 0};
+    return ::poll(&state, 1, 0) == 1;
+  }
+
+  // False when the client cannot be written to. One that has not read earlier answers is left alone.
+  bool SendInterim() {
+    constexpr std::string_view kInterim = "HTTP/1.1 100 Continue\r\n\r\n";
+    const ssize_t sent = ::send(stream_.socket().native_handle(), kInterim.data(), kInterim.size(),
+                                MSG_DONTWAIT | MSG_NOSIGNAL);
+    return sent == std::ssize(kInterim) || (sent < 0 && (errno == EAGAIN || errno == EWOULDBLOCK));
   }
 
   awaitable<bool> Answer(Exchange& exchange, unsigned version, bool keep_alive, bool head_only) {
@@ -359,8 +424,8 @@ class Server : public HttpServer {
   Status Listen() {
     const HttpServerConfig& config = state_->config;
     error_code error;
-    const asio::ip::address address = asio::ip::make_address(config.address, error);
-    if (error) return InvalidArgument("'{}' is not an IP address to listen on", config.address);
+    TRIREME_RETURN_IF_ERROR(CheckAddress(config.address));
+    const asio::ip::address address = ParseAddress(config.address, error);
     if (config.port < 0 || config.port > 65535) {
       return InvalidArgument("port {} does not exist; use 0 to 65535", config.port);
     }
@@ -425,7 +490,7 @@ class Server : public HttpServer {
         co_return;
       if (error) {
         // Out of descriptors, most likely: wait for some to come back.
-        LogWarning("http_accept_failed reason=\"{}\"", error.message());
+        LogWarning("http_accept_failed reason={}", Quoted(error.message()));
         asio::steady_timer pause(io_, std::chrono::milliseconds(100));
         co_await pause.async_wait(redirect_error(use_awaitable, error));
         continue;
@@ -463,6 +528,13 @@ class Server : public HttpServer {
 };
 
 }  // namespace
+
+Status CheckAddress(const std::string& address) {
+  error_code error;
+  ParseAddress(address, error);
+  if (!error) return OkStatus();
+  return InvalidArgument("'{}' is not an IP address to listen on", address);
+}
 
 StatusOr<std::unique_ptr<HttpServer>> HttpServer::Start(const HttpServerConfig& config,
                                                         HttpHandler handler) {

@@ -61,10 +61,15 @@ struct HttpServerConfig {
   // Requests with this header (binary tensors behind JSON) may be larger; "": there is none.
   std::string large_body_header;
   int64_t max_large_body_bytes = INT32_MAX;
+  // The answer to a body over the limit, by the path it was sent to.
+  std::function<HttpResponse(std::string_view path, int64_t limit_bytes)> large_body_reply;
   int max_connections = 4096;
   std::chrono::seconds read_timeout{120};  // idle connections too
   std::chrono::seconds write_timeout{60};  // a client that does not read
 };
+
+// INVALID_ARGUMENT unless it is an IP address, or localhost.
+Status CheckAddress(const std::string& address);
 
 class HttpServer {
  public:

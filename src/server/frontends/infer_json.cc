@@ -32,9 +32,9 @@ StatusOr<bool> Bool(const Json& object, const char* key, bool fallback) {
 StatusOr<std::string> RequiredString(const Json& object, const char* key) {
   const auto found = object.find(key);
   if (found == object.end())
-    return Internal("Unable to parse '{}': JSON object member is missing", key);
+    return InvalidArgument("Unable to parse '{}': JSON object member is missing", key);
   if (found->is_string()) return found->get<std::string>();
-  return Internal("Unable to parse '{}': attempt to access JSON non-string as string", key);
+  return InvalidArgument("Unable to parse '{}': attempt to access JSON non-string as string", key);
 }
 
 const Json& EmptyObject() {
@@ -102,12 +102,12 @@ Status ReadParameters(const Json& parameters, HttpInferRequest& to) {
 StatusOr<Dims> ReadShape(const Json& input) {
   const auto found = input.find("shape");
   if (found == input.end() || !found->is_array()) {
-    return Internal("Unable to parse 'shape': attempt to access JSON non-array as array");
+    return InvalidArgument("Unable to parse 'shape': attempt to access JSON non-array as array");
   }
   Dims shape;
   for (const Json& dim : *found) {
     if (!dim.is_number_unsigned() || dim.get<uint64_t>() > uint64_t{INT64_MAX}) {
-      return Internal(
+      return InvalidArgument(
           "Unable to parse 'shape': attempt to access JSON non-unsigned-integer as "
           "unsigned-integer");
     }
@@ -165,8 +165,8 @@ Status ReadFromRegion(const Json& parameters, const Sources& from, Tensor& tenso
 Status ReadFromJson(const Json& input, const Sources& from, Tensor& tensor) {
   const auto data = input.find("data");
   if (data == input.end()) {
-    return Internal("Unable to parse 'data': JSON object member is missing for input '{}'",
-                    tensor.name);
+    return InvalidArgument("Unable to parse 'data': JSON object member is missing for input '{}'",
+                           tensor.name);
   }
   TRIREME_ASSIGN_OR_RETURN(const int64_t count, ElementCount(tensor.shape));
   const int64_t element_bytes = std::max<int64_t>(ElementBytes(tensor.type), 1);
@@ -186,7 +186,7 @@ Status ReadFromJson(const Json& input, const Sources& from, Tensor& tensor) {
 }
 
 Status ReadInput(const Json& input, const Sources& from, InferRequest& request) {
-  if (!input.is_object()) return Internal("each of 'inputs' must be a JSON object");
+  if (!input.is_object()) return InvalidArgument("each of 'inputs' must be a JSON object");
   Tensor tensor;
   TRIREME_ASSIGN_OR_RETURN(tensor.name, RequiredString(input, "name"));
   TRIREME_ASSIGN_OR_RETURN(const std::string type, RequiredString(input, "datatype"));
@@ -212,7 +212,7 @@ Status ReadInput(const Json& input, const Sources& from, InferRequest& request) 
 }
 
 Status ReadOutput(const Json& output, HttpInferRequest& to) {
-  if (!output.is_object()) return Internal("each of 'outputs' must be a JSON object");
+  if (!output.is_object()) return InvalidArgument("each of 'outputs' must be a JSON object");
   TRIREME_ASSIGN_OR_RETURN(const std::string name, RequiredString(output, "name"));
   TRIREME_ASSIGN_OR_RETURN(const Json* parameters, ParametersOf(output));
   OutputOptions options;
@@ -247,7 +247,7 @@ StatusOr<const Json*> ArrayOf(const Json& object, const char* key) {
   static const auto* empty = new Json(Json::array());
   if (found == object.end()) return empty;
   if (found->is_array()) return &*found;
-  return Internal("Unable to parse '{}': attempt to access JSON non-array as array", key);
+  return InvalidArgument("Unable to parse '{}': attempt to access JSON non-array as array", key);
 }
 
 // The whole body is the model's one input.

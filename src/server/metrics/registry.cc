@@ -38,10 +38,10 @@ std::string LabelText(const Labels& labels, const std::string& bound = "") {
 Histogram::Histogram(std::vector<double> bounds)
     : bounds_(std::move(bounds)), counts_(bounds_.size() + 1) {}
 
-void Histogram::Observe(double value) {
+void Histogram::Observe(double value, int64_t count) {
   const auto bucket = std::lower_bound(bounds_.begin(), bounds_.end(), value) - bounds_.begin();
-  counts_[static_cast<size_t>(bucket)].fetch_add(1, std::memory_order_relaxed);
-  sum_.fetch_add(value, std::memory_order_relaxed);
+  counts_[static_cast<size_t>(bucket)].fetch_add(count, std::memory_order_relaxed);
+  sum_.fetch_add(value * static_cast<double>(count), std::memory_order_relaxed);
 }
 
 MetricsRegistry::Series& MetricsRegistry::FindOrAdd(const std::string& name,

@@ -31,7 +31,8 @@ class Counter {
 class Histogram {
  public:
   explicit Histogram(std::vector<double> bounds);
-  void Observe(double value);
+  // The same value `count` times.
+  void Observe(double value, int64_t count);
 
  private:
   friend class MetricsRegistry;

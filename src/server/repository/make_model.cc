@@ -86,7 +86,8 @@ StatusOr<std::shared_ptr<Model>> MakeModel(ModelConfig config, const ModelSource
                                .version = source.version,
                                .metrics = metrics,
                                .caller = caller,
-                               .settings = source.settings};
+                               .settings = source.settings,
+                               .is_alias = source.is_alias};
   TRIREME_ASSIGN_OR_RETURN(std::unique_ptr<BackendModel> loaded, backend.Load(context));
   if (config.response_cache && cache == nullptr) {
     LogWarning("response_cache_off model={} reason=\"--cache-config=local,size=BYTES turns it on\"",

@@ -15,6 +15,7 @@ struct ModelSource {
   int64_t version = 1;
   const std::map<std::string, std::string>& settings;
   bool auto_complete = true;
+  bool is_alias = false;  // another name of a model that is loaded
 };
 
 // Settles kind and GPUs of a group: KIND_GPU means every GPU unless some are named, and the CPU, with a

@@ -6,6 +6,7 @@
 #include <filesystem>
 
 #include "base/log.h"
+#include "base/log_text.h"
 #include "base/status.h"
 #include "server/backends/layout/stock_model.h"
 #include "server/repository/make_model.h"
@@ -20,15 +21,15 @@ constexpr char kUnloading[] = "UNLOADING";
 constexpr char kUnavailable[] = "UNAVAILABLE";
 constexpr char kUnloaded[] = "unloaded";
 
-Status CheckName(const std::string& name) {
+}  // namespace
+
+Status CheckModelName(const std::string& name) {
   const bool blank = name.find_first_not_of(" \t\r\n") == std::string::npos;
   if (!blank && name.find('/') == std::string::npos && name.find("..") == std::string::npos) {
     return OkStatus();
   }
   return InvalidArgument("model name '{}' must not be empty nor contain '/' or '..'", name);
 }
-
-}  // namespace
 
 Repository::Repository(RepositoryOptions options, MetricsRegistry& metrics, ModelCaller& caller)
     : options_(std::move(options)),
@@ -137,7 +138,7 @@ void Repository::PollOnce() {
   next_poll_ns_ = NowNs() + int64_t{options_.poll_secs} * 1000000000;
   const StatusOr<std::vector<ModelFolder>> folders = ScanRepositories(options_.paths);
   if (!folders.ok()) {
-    LogError("poll_failed reason=\"{}\"", folders.status().message());
+    LogError("poll_failed reason={}", Quoted(folders.status().message()));
     return;
   }
   std::vector<std::string> gone;
@@ -152,7 +153,7 @@ void Repository::PollOnce() {
   }
   for (const ModelFolder& folder : *folders) {
     if (const Status status = LoadFolder(folder, {}); !status.ok()) {
-      LogError("load_failed model={} reason=\"{}\"", folder.name, status.message());
+      LogError("load_failed model={} reason={}", folder.name, Quoted(status.message()));
     }
   }
   for (const std::string& name : gone) (void)UnloadNow(name, false).ok();
@@ -167,7 +168,7 @@ StatusOr<ModelFolder> Repository::FolderOf(const std::string& name) const {
 }
 
 Status Repository::LoadNow(const std::string& name, const LoadOverrides& overrides) {
-  TRIREME_RETURN_IF_ERROR(CheckName(name));
+  TRIREME_RETURN_IF_ERROR(CheckModelName(name));
   if (!overrides.files.empty() && overrides.config_json.empty()) {
     return InvalidArgument(
         "load of model '{}' gives files but no 'config'; files need a "
@@ -188,7 +189,13 @@ Status Repository::LoadFolder(const ModelFolder& folder, const LoadOverrides& ov
   {
     MutexLock lock(mutex_);
     Entry& entry = models_[folder.name];
+    if (entry.dir.empty() && !entry.versions.empty()) {
+      return InvalidArgument(
+          "'{}' is a name of the model that the server was started with; rename the folder {}",
+          folder.name, folder.dir);
+    }
     entry.dir = folder.dir;
+    entry.wanted |= !started_ || options_.control_mode != ControlMode::kExplicit;
     bool unchanged = !entry.versions.empty() && entry.fingerprint == fingerprint;
     for (const auto& [number, version] : entry.versions) {
       unchanged &= version.state == kReady || version.state == kUnavailable;
@@ -202,8 +209,8 @@ Status Repository::LoadFolder(const ModelFolder& folder, const LoadOverrides& ov
     entry.fingerprint = fingerprint;
   }
   const auto fail = [&](int64_t version, const Status& status) {
-    LogError("load_failed model={} version={} reason=\"{}\"", folder.name, version,
-             status.message());
+    LogError("load_failed model={} version={} reason={}", folder.name, version,
+             Quoted(status.message()));
     return InvalidArgument("load failed for model '{}': version {} is at UNAVAILABLE state: {};",
                            folder.name, version, status.message());
   };
@@ -314,14 +321,23 @@ void Repository::SetVersion(const std::string& name, int64_t version, Version st
   if (old != nullptr) Retire(name, version, std::move(old));
 }
 
-Status Repository::Add(const std::vector<std::string>& names, ModelConfig config,
+Status Repository::Add(const std::vector<std::string>& names, const ModelConfig& config,
                        const std::shared_ptr<const Backend>& backend) {
   const std::map<std::string, std::string> settings;
-  TRIREME_ASSIGN_OR_RETURN(const std::shared_ptr<Model> model,
-                           MakeModel(std::move(config), {"", "", 1, settings}, *backend, metrics_,
-                                     caller_, cache_.get()));
-  MutexLock lock(mutex_);
-  for (const std::string& name : names) models_[name].versions[1] = {kReady, "", model};
+  for (const std::string& name : names) {
+    TRIREME_RETURN_IF_ERROR(CheckModelName(name));
+    ModelConfig named = config;
+    named.name = name;
+    const ModelSource source = {.settings = settings, .is_alias = name != names.front()};
+    TRIREME_ASSIGN_OR_RETURN(
+        std::shared_ptr<Model> model,
+        MakeModel(std::move(named), source, *backend, metrics_, caller_, cache_.get()));
+    MutexLock lock(mutex_);
+    Entry& entry = models_[name];
+    if (!entry.versions.empty()) continue;  // a name given twice
+    entry.wanted = true;
+    entry.versions[1] = {kReady, "", std::move(model)};
+  }
   return OkStatus();
 }
 

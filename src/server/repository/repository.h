@@ -48,6 +48,9 @@ struct IndexEntry {
   std::string reason;
 };
 
+// INVALID_ARGUMENT for names that could not stand in a path of the protocol.
+Status CheckModelName(const std::string& name);
+
 class Repository {
  public:
   using DoneFn = std::function<void(Status)>;
@@ -61,8 +64,9 @@ class Repository {
   void Start();
   // Waits for that; the first failure, if any.
   Status WaitUntilStarted();
-  // A model that comes from no folder, under one or more names.
-  Status Add(const std::vector<std::string>& names, ModelConfig config,
+  // A model that comes from no folder, under one or more names: each has a configuration, statistics
+  // and metrics of its own.
+  Status Add(const std::vector<std::string>& names, const ModelConfig& config,
              const std::shared_ptr<const Backend>& backend);
 
   // NOT_FOUND and UNAVAILABLE as clients know them.
@@ -93,6 +97,8 @@ class Repository {
   struct Entry {
     std::string dir;  // "": added by the program
     std::string fingerprint;
+    // The server was told to serve it: it is not ready without. A load by request answers for itself.
+    bool wanted = false;
     std::map<int64_t, Version> versions;
   };
 

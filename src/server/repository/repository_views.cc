@@ -81,6 +81,7 @@ bool Repository::Ready() const {
       for (const auto& [version, state] : entry.versions) {
         const bool unloaded = state.state == "UNLOADING" || state.reason == "unloaded";
         if (unloaded) continue;
+        if (state.model == nullptr && !entry.wanted) continue;
         if (state.model == nullptr) return false;
         models.push_back(state.model);
       }
@@ -112,11 +113,15 @@ void Repository::Shutdown(int64_t drain_ms) {
     left.swap(tasks_);
   }
   for (const auto& task : left) task();
+  // The control thread is gone, so what it has replaced and not yet destroyed is safe to look at.
+  std::vector<std::shared_ptr<Model>> models = ReadyModels();
+  for (const Retired& retired : retired_) models.push_back(retired.model);
+  const auto busy = [](const auto& model) { return model->num_in_flight() > 0; };
   const int64_t end_ns = NowNs() + drain_ms * 1000000;
-  while (num_in_flight() > 0 && NowNs() < end_ns) {
+  while (std::ranges::any_of(models, busy) && NowNs() < end_ns) {
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
   }
-  for (const auto& model : ReadyModels()) {
+  for (const auto& model : models) {
     model->backend().Drain(std::max<int64_t>(0, (end_ns - NowNs()) / 1000000));
     if (model->num_in_flight() > 0) model->backend().Abort();
     model->StopScheduling();

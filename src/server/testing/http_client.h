@@ -40,6 +40,8 @@ class Client {
       at += static_cast<size_t>(sent);
     }
   }
+  // Says that nothing more comes, and goes on listening.
+  void CloseSending() { ::shutdown(fd_, SHUT_WR); }
   // What came until `enough` says so or the server closed.
   template <typename Enough>
   std::string Receive(Enough enough) {

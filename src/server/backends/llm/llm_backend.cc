@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "server/backends/llm/llm_backend.h"
 
+#include <algorithm>
 #include <chrono>
 #include <filesystem>
 
@@ -23,16 +24,17 @@ constexpr int kDefaultMaxBatchSize = 256;
 // The calls of a model by their ids, for requests that stop another. Thread-safe.
 class RunningCalls {
  public:
-  void Add(const std::shared_ptr<InferCall>& call) EXCLUDES(mutex_) {
+  void Add(const std::string& id, const std::shared_ptr<LlmCall>& call) EXCLUDES(mutex_) {
+    if (id.empty()) return;
     MutexLock lock(mutex_);
     // Ids of ended calls leave when the table would grow.
     if (calls_.size() >= limit_) {
       std::erase_if(calls_, [](const auto& entry) { return entry.second.expired(); });
       limit_ = std::max<size_t>(64, 2 * calls_.size());
     }
-    calls_[call->request().id] = call;
+    calls_[id] = call;
   }
-  std::shared_ptr<InferCall> Find(const std::string& id) EXCLUDES(mutex_) {
+  std::shared_ptr<LlmCall> Find(const std::string& id) EXCLUDES(mutex_) {
     MutexLock lock(mutex_);
     const auto found = calls_.find(id);
     return found == calls_.end() ? nullptr : found->second.lock();
@@ -40,7 +42,7 @@ class RunningCalls {
 
  private:
   Mutex mutex_;
-  std::map<std::string, std::weak_ptr<InferCall>> calls_ GUARDED_BY(mutex_);
+  std::map<std::string, std::weak_ptr<LlmCall>> calls_ GUARDED_BY(mutex_);
   size_t limit_ GUARDED_BY(mutex_) = 64;
 };
 
@@ -53,6 +55,7 @@ class LlmModel : public BackendModel {
         gathers_(kind == LlmFaceKind::kLogits || !context.config.decoupled),
         config_(context.config),
         metrics_(context.metrics, ModelLabels(context.config, context.version)) {
+    if (context.is_alias) return;
     AddLlmGauges(context.metrics, ModelLabels(context.config, context.version),
                  engine_->executor());
   }
@@ -83,7 +86,7 @@ class LlmModel : public BackendModel {
     if (call->request().id.empty()) {
       return InvalidArgument("a request with stop needs the id of the request to stop");
     }
-    if (const auto running = running_.Find(call->request().id)) running->Cancel();
+    if (const auto running = running_.Find(call->request().id)) running->Stop();
     if (!call->request().single_response) return call->Finish(), OkStatus();
     call->Respond({});
     return OkStatus();
@@ -91,12 +94,11 @@ class LlmModel : public BackendModel {
 
   Status Start(const std::shared_ptr<InferCall>& call) {
     const InferRequest& request = call->request();
-    if (!request.id.empty()) running_.Add(call);
     LlmBatch batch;
     if (request.generation != nullptr) {
       batch.requests.push_back({.generate = *request.generation});
-      std::make_shared<LlmCall>(call, std::move(batch), nullptr, engine_, metrics_)->Start(true);
-      return OkStatus();
+      return Run(std::make_shared<LlmCall>(call, std::move(batch), nullptr, engine_, metrics_),
+                 request.id, /*as_text=*/true);
     }
     TRIREME_ASSIGN_OR_RETURN(const std::vector<InputRow> rows,
                              SplitRows(request, config_.max_batch_size > 0));
@@ -110,8 +112,13 @@ class LlmModel : public BackendModel {
       }
     }
     batch.gather = gathers_ || request.single_response;
-    std::make_shared<LlmCall>(call, std::move(batch), face_.get(), engine_, metrics_)
-        ->Start(face_->makes_text());
+    return Run(std::make_shared<LlmCall>(call, std::move(batch), face_.get(), engine_, metrics_),
+               request.id, face_->makes_text());
+  }
+
+  Status Run(const std::shared_ptr<LlmCall>& call, const std::string& id, bool as_text) {
+    running_.Add(id, call);
+    call->Start(as_text);
     return OkStatus();
   }
 

@@ -4,6 +4,20 @@
 #include "base/status.h"
 
 namespace trireme::server {
+namespace {
+
+// A text that was broken off is a failure to whoever asked for it, and in the statistics.
+Status BrokenOff(FinishReason reason) {
+  if (reason == FinishReason::kCancelled) {
+    return Cancelled("the generation was cancelled before its end");
+  }
+  if (reason == FinishReason::kTimedOut) {
+    return DeadlineExceeded("the generation reached its timeout before its end");
+  }
+  return OkStatus();
+}
+
+}  // namespace
 
 LlmCall::LlmCall(std::shared_ptr<InferCall> call, LlmBatch batch, const LlmFace* face,
                  const std::shared_ptr<LlmEngine>& engine, LlmMetrics& metrics)
@@ -43,6 +57,11 @@ void LlmCall::Start(bool as_text) {
   }
 }
 
+void LlmCall::Stop() {
+  stopped_ = true;
+  CancelAll();
+}
+
 void LlmCall::CancelAll() {
   std::vector<RequestId> ids;
   {
@@ -73,20 +92,25 @@ void LlmCall::FinishFailed() {
 }
 
 void LlmCall::Measure(Row& row, const GenerateOutput& output) {
-  int& num_tokens = row.num_tokens[output.sequence_index];
-  const auto count = static_cast<double>(output.num_output_tokens - num_tokens);
+  const bool is_first_of_row = row.generated.empty();
+  Row::Generated& generated = row.generated[output.sequence_index];
+  const int count = output.num_output_tokens - generated.num_tokens;
   if (count <= 0) return;
-  num_tokens = output.num_output_tokens;
-  const Clock::time_point now = Clock::now();
   const auto seconds = [](Clock::duration d) { return std::chrono::duration<double>(d).count(); };
   metrics_.output_tokens.Add(count);
-  if (!row.last_token) {
+  if (is_first_of_row) {
     metrics_.prompt_tokens.Add(output.num_prompt_tokens);
-    metrics_.first_token_s.Observe(seconds(now - begin_));
-  } else {
-    metrics_.inter_token_s.Observe(seconds(now - *row.last_token) / count);
+    metrics_.first_token_s.Observe(seconds(output.times.first - begin_), 1);
   }
-  row.last_token = now;
+  // A sequence's first token ends no gap.
+  const bool is_first = generated.num_tokens == 0;
+  const int num_gaps = is_first ? count - 1 : count;
+  if (num_gaps > 0) {
+    const double span_s =
+        seconds(output.times.last - (is_first ? output.times.first : generated.last));
+    metrics_.inter_token_s.Observe(span_s / num_gaps, num_gaps);
+  }
+  generated = {.num_tokens = output.num_output_tokens, .last = output.times.last};
 }
 
 void LlmCall::Respond(InferResponse response, bool is_final) {
@@ -98,16 +122,21 @@ void LlmCall::Respond(InferResponse response, bool is_final) {
 }
 
 void LlmCall::OnOutput(size_t index, GenerateOutput&& output) {
-  Row& row = rows_[index];
-  Measure(row, output);
-  if (!output.error.ok()) Abort(output.error);
-  const bool was_last = output.is_final && EndRows(1);
-  bool failed = false;
-  {
-    MutexLock lock(mutex_);
-    failed = !error_.ok();
+  Measure(rows_[index], output);
+  const bool is_final = output.is_final;
+  Status error = output.error;
+  if (error.ok() && !stopped_) error = BrokenOff(output.finish_reason);
+  if (!error.ok()) {
+    // Whoever reads a stream still gets what was held back of it.
+    const bool has_news = !output.tokens.empty() || !output.text.empty();
+    const bool streams = batch_.requests[index].generate.streaming && !batch_.gather;
+    if (face_ != nullptr && streams && has_news && !HasFailed()) {
+      RespondPiece(index, std::move(output), /*is_final=*/false);
+    }
+    Abort(std::move(error));
   }
-  if (failed) {
+  const bool was_last = is_final && EndRows(1);
+  if (HasFailed()) {
     if (was_last) FinishFailed();
     return;
   }
@@ -117,18 +146,24 @@ void LlmCall::OnOutput(size_t index, GenerateOutput&& output) {
     response.generated = std::make_shared<GenerateOutput>(std::move(output));
     return call_->Respond(std::move(response));
   }
+  if (!batch_.gather) return RespondPiece(index, std::move(output), was_last);
+  gathered_.push_back({.row = index, .output = std::move(output)});
+  if (was_last) Respond(face_->ToResponse(gathered_, batch_), true);
+}
+
+void LlmCall::RespondPiece(size_t index, GenerateOutput&& output, bool is_final) {
   LlmPiece piece{.row = index, .output = std::move(output)};
-  if (batch_.gather) {
-    gathered_.push_back(std::move(piece));
-    if (was_last) Respond(face_->ToResponse(gathered_, batch_), true);
-    return;
-  }
   if (batch_.requests[index].generate.streaming) {
-    std::shared_ptr<PieceStream>& stream = row.streams[piece.output.sequence_index];
+    std::shared_ptr<PieceStream>& stream = rows_[index].streams[piece.output.sequence_index];
     if (stream == nullptr) stream = std::make_shared<PieceStream>();
     piece.stream = stream;
   }
-  Respond(face_->ToResponse({&piece, 1}, batch_), was_last);
+  Respond(face_->ToResponse({&piece, 1}, batch_), is_final);
+}
+
+bool LlmCall::HasFailed() {
+  MutexLock lock(mutex_);
+  return !error_.ok();
 }
 
 }  // namespace trireme::server

@@ -25,18 +25,26 @@ class LlmCall : public std::enable_shared_from_this<LlmCall> {
 
   // `as_text`: through the generator.
   void Start(bool as_text);
+  // Ends with what there is: its client asked for that.
+  void Stop();
 
  private:
   using Clock = std::chrono::steady_clock;
   // Output thread.
   struct Row {
-    std::optional<Clock::time_point> last_token;
-    std::map<int, int> num_tokens;                        // generated, by sequence
+    // By sequence.
+    struct Generated {
+      int num_tokens = 0;
+      Clock::time_point last;  // of them
+    };
+    std::map<int, Generated> generated;
     std::map<int, std::shared_ptr<PieceStream>> streams;  // by sequence
   };
 
   void OnOutput(size_t row, GenerateOutput&& output);
   void Measure(Row& row, const GenerateOutput& output);
+  void RespondPiece(size_t row, GenerateOutput&& output, bool is_final);
+  bool HasFailed() EXCLUDES(mutex_);
   void Respond(InferResponse response, bool is_final);
   // Says that `count` rows have ended; true when they were the last.
   bool EndRows(int count) { return num_open_.fetch_sub(count) == count; }
@@ -53,6 +61,7 @@ class LlmCall : public std::enable_shared_from_this<LlmCall> {
   LlmMetrics& metrics_;
   const Clock::time_point begin_ = Clock::now();
   std::atomic<int> num_open_;
+  std::atomic<bool> stopped_{false};
   std::vector<Row> rows_;
   std::vector<LlmPiece> gathered_;  // output thread
 

@@ -2,6 +2,7 @@
 #include "server/backends/llm/llm_engine.h"
 
 #include "base/log.h"
+#include "base/log_text.h"
 #include "base/status.h"
 
 namespace trireme::server {
@@ -41,6 +42,7 @@ GenerateOutput ToOutput(Response&& from) {
   to.generation_logits = std::move(from.generation_logits);
   to.num_prompt_tokens = from.num_prompt_tokens;
   to.num_cached_tokens = from.num_cached_tokens;
+  to.times = from.times;
   return to;
 }
 
@@ -73,7 +75,8 @@ StatusOr<std::unique_ptr<LlmEngine>> LlmEngine::Load(const std::string& path, bo
   if (!needs_text) {
     const std::string tokenizer = options.tokenizer_dir.empty() ? path : options.tokenizer_dir;
     if (const auto loaded = Tokenizer::Load(tokenizer); !loaded.ok()) {
-      LogInfo("llm_without_tokenizer path={} reason=\"{}\"", tokenizer, loaded.status().message());
+      LogInfo("llm_without_tokenizer path={} reason={}", tokenizer,
+              Quoted(loaded.status().message()));
       TRIREME_ASSIGN_OR_RETURN(std::unique_ptr<Executor> executor, Executor::Create(path, config));
       return std::make_unique<LlmEngine>(std::shared_ptr<Executor>(std::move(executor)));
     }

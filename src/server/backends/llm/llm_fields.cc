@@ -241,7 +241,7 @@ StatusOr<LlmRequest> FillLlmRequest(const InputRow& row, const InferRequest& fro
   if (from.single_response) request.streaming = false;
   // Each response of a stream holds what is new only.
   if (request.streaming) request.output.exclude_input_from_output = true;
-  request.timeout_ms = static_cast<int64_t>(from.timeout_us / 1000);
+  request.timeout_ms = from.timeout_ms();
   return std::move(draft.request);
 }
 

@@ -24,7 +24,7 @@ class LogitsFace : public LlmFace {
     filled.generate.max_tokens = 1;  // chosen and dropped: the logits come before
     filled.generate.output.return_context_logits = true;
     filled.generate.end_ids.emplace();
-    filled.generate.timeout_ms = static_cast<int64_t>(request.timeout_us / 1000);
+    filled.generate.timeout_ms = request.timeout_ms();
     return filled;
   }
 

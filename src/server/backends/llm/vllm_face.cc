@@ -93,7 +93,7 @@ class VllmFace : public LlmFace {
     TRIREME_RETURN_IF_ERROR(ReadFlags(row, filled));
     if (request.single_response) generate.streaming = false;
     if (generate.streaming) generate.output.exclude_input_from_output = true;
-    generate.timeout_ms = static_cast<int64_t>(request.timeout_us / 1000);
+    generate.timeout_ms = request.timeout_ms();
     return filled;
   }
 

@@ -73,15 +73,7 @@ void OpenAiJob::Fail(const Status& status) {
 }
 
 void OpenAiJob::OnResponse(size_t prompt, InferResponse&& response) {
-  Status error = std::move(response.error);
-  if (error.ok() && response.generated != nullptr) {
-    if (response.generated->finish_reason == FinishReason::kCancelled) {
-      error = Unavailable("the generation was cancelled before its end; try again");
-    } else if (response.generated->finish_reason == FinishReason::kTimedOut) {
-      error = Status(StatusCode::kDeadlineExceeded, "the generation took too long");
-    }
-  }
-  if (!error.ok()) return Fail(error);
+  if (!response.error.ok()) return Fail(response.error);
   MutexLock lock(mutex_);
   if (failed_ || response.generated == nullptr) return;
   Take(prompt, std::move(*response.generated));

@@ -75,9 +75,15 @@ OpenAiRoutes::OpenAiRoutes(ServerCore& core, int64_t max_json_bytes)
       created_(UnixSeconds()),
       random_(std::random_device{}()) {}
 
-bool OpenAiRoutes::Takes(const HttpExchange& exchange) {
-  const std::string& path = exchange.request().path;
+bool OpenAiRoutes::Takes(std::string_view path) {
   return path == "/v1" || path.starts_with("/v1/");
+}
+
+HttpResponse OpenAiRoutes::LargeBodyReply(int64_t limit_bytes) {
+  HttpResponse response =
+      OpenAiErrorResponse(InvalidArgument("the body has more than {} bytes", limit_bytes), "");
+  response.status = 413;
+  return response;
 }
 
 uint64_t OpenAiRoutes::RandomBits() {
@@ -144,9 +150,7 @@ void OpenAiRoutes::Generate(const Exchange& exchange, OpenAiKind kind) {
                                      encoding->second));
   }
   if (std::cmp_greater(exchange->request().body.size(), max_json_bytes_)) {
-    return SendError(*exchange, 413,
-                     InvalidArgument("the body has {} bytes, more than {}",
-                                     exchange->request().body.size(), max_json_bytes_));
+    return exchange->Send(LargeBodyReply(max_json_bytes_));
   }
   std::string param;
   StatusOr<OpenAiRequest> request = ParseOpenAiRequest(kind, exchange->request().body, param);

@@ -5,6 +5,7 @@
 #include <memory>
 #include <random>
 #include <string>
+#include <string_view>
 
 #include "base/mutex.h"
 #include "server/core/server_core.h"
@@ -18,7 +19,9 @@ class OpenAiRoutes {
   OpenAiRoutes(ServerCore& core, int64_t max_json_bytes);
 
   // Whether the path is one of ours: /v1 and below.
-  static bool Takes(const HttpExchange& exchange);
+  static bool Takes(std::string_view path);
+  // To a body over the limit.
+  static HttpResponse LargeBodyReply(int64_t limit_bytes);
   // Answers the exchange, now or later.
   void Handle(const std::shared_ptr<HttpExchange>& exchange);
 
