@@ -17,7 +17,9 @@ namespace trireme::testing_tools {
 namespace {
 
 using nlohmann::json;
+using ::testing::AnyOf;
 using ::testing::HasSubstr;
+using ::testing::Not;
 using Arguments = std::vector<std::string>;
 
 constexpr int kUsage = 2;
@@ -199,6 +201,85 @@ TEST_F(BadInputTest, FlagsOfTheWrongName) {
   const Result unknown = RunTrireme({"runn"});
   EXPECT_EQ(unknown.code, kUsage);
   EXPECT_THAT(unknown.text, HasSubstr("did you mean 'run'?"));
+  for (const char* nothing_like_it : {"--foo", "xyzzyplugh"}) {
+    const Result result = RunTrireme({nothing_like_it});
+    EXPECT_EQ(result.code, kUsage);
+    EXPECT_THAT(result.text, HasSubstr(nothing_like_it));
+    EXPECT_THAT(result.text, Not(HasSubstr("did you mean")));
+  }
+}
+
+TEST_F(BadInputTest, WrongValuesAreTheCommandLinesFault) {
+  const auto quantize = [](const Arguments& more) {
+    Arguments all = {"quantize", "--model_dir", Demo(), "--output_dir", At("none")};
+    all.insert(all.end(), more.begin(), more.end());
+    return all;
+  };
+  Expect(quantize({"--qformat", "int7"}), kUsage, "--qformat");
+  Expect(quantize({"--qformat", "int8_sq"}), kUsage, "--qformat int8_sq");
+  Expect(quantize({"--qformat", "fp8"}), kUsage, "--calib_dataset");
+  Expect(quantize({"--calib_size", "0"}), kUsage, "--calib_size");
+  Expect(quantize({"--dtype", "float7"}), kUsage, "--dtype");
+  Expect(quantize({"--qformat", "int8_wo", "--group_size", "64"}), kUsage, "--group_size");
+  Expect(quantize({"--log_level", "loud"}), kUsage, "--log_level");
+  Expect(RunWith({"--max_output_len", "4", "--dtype", "float7"}), kUsage, "--dtype");
+  Expect(RunWith({"--max_output_len", "4", "--device", "tpu"}), kUsage, "--device");
+  Expect({"serve", At("engine"), "--dtype", "float7"}, kUsage, "--dtype");
+  Expect({"serve", At("engine"), "--weight_only_precision", "int3"}, kUsage,
+         "--weight_only_precision");
+  Expect({"build", "--checkpoint_dir", At("ck"), "--device", "tpu"}, kUsage, "--device");
+  Expect({"build", "--checkpoint_dir", At("ck"), "--kv_cache_dtype", "x"}, kUsage,
+         "--kv_cache_dtype");
+  Expect({"build", "--checkpoint_dir", At("ck"), "--tp_size", "2"}, kUsage, "--tp_size");
+  Expect({"build", "--checkpoint_dir", At("ck"), "--group_size", "64"}, kUsage, "--group_size");
+  Expect({"build", "--model_dir", Demo(), "--weight_only_precision", "int8"}, kUsage,
+         "--use_weight_only");
+  Expect({"build", "--checkpoint_dir", At("ck"), "--profiling_verbosity", "x"}, kUsage,
+         "--profiling_verbosity");
+  Expect({"convert", "--model_dir", Demo(), "--group_size", "64"}, kUsage, "--per_group");
+  Expect({"bench", "latency", "--num_requests", "4"}, kUsage, "--num_requests");
+  Expect({"bench", "throughput", "--num_runs", "4"}, kUsage, "--num_runs");
+  Expect({"lora", "convert"}, kUsage, "the file to read");
+  Expect({"lora", "convert", "a.txt", "b.bin"}, kUsage, ".safetensors");
+  Expect({"lora", "merge", "--base_dir", Demo(), "--lora_dir", "x", "--output_dir", At("none"),
+          "--dtype", "int8"},
+         kUsage, "--dtype");
+  Expect({"serve", At("engine"), "--http_address", "nonsense"}, kUsage, "--http-address");
+  Expect({"serve", At("engine"), "--metrics_address", "1.2.3"}, kUsage, "--metrics-address");
+  Expect({"serve", At("engine"), "--grpc_address", "no such host"}, kUsage, "--grpc-address");
+  Expect({"serve", At("engine"), "--model_name", "a/b"}, kUsage, "--model-name");
+  Expect({"serve", "--model_repository", At("."), "--tokenizer_dir", "x"}, kUsage,
+         "--tokenizer_dir");
+  Expect({"serve", "--model_repository", At("nowhere")}, kData, "nowhere");
+  Expect(RunWith({"--max_output_len", "99999999999999999999"}), kUsage, "from 1 to 2147483647");
+  Expect({"run", "--engine_dir", At("engine"), "--max_output_len", "4", "--input_file", "a.doc"},
+         kUsage, ".txt");
+}
+
+// An engine is what it was built to be; a flag that asks for another is not passed over.
+TEST_F(BadInputTest, FlagsThatContradictTheEngine) {
+  const std::string dtype =
+      json::parse(ReadText(At("engine/config.json")))["pretrained_config"]["dtype"];
+  const std::string other = dtype == "float32" ? "bfloat16" : "float32";
+  Expect(RunWith({"--max_output_len", "4", "--dtype", other}), kData, "--dtype " + other);
+  Expect({"serve", At("engine"), "--weight_only_precision", "int8"}, kData,
+         "--weight_only_precision int8");
+  Expect({"serve", At("ck"), "--weight_only_precision", "int8"}, kData, "trireme convert");
+  const Result cuda = RunTrireme(RunWith({"--max_output_len", "4", "--device", "cuda"}));
+  EXPECT_THAT(cuda.code, AnyOf(kUsage, kData));  // a program without CUDA refuses the flag itself
+  EXPECT_THAT(cuda.text, HasSubstr("--device cuda"));
+  EXPECT_EQ(
+      RunTrireme(RunWith({"--max_output_len", "4", "--device", "cpu", "--dtype", dtype})).code, 0);
+}
+
+TEST_F(BadInputTest, OutputThatNobodyGetsIsAFailure) {
+  for (const Arguments& arguments :
+       {RunWith({"--max_output_len", "4", "--log_level", "error"}), Arguments{"--version"},
+        Arguments{"run", "--help"}, Arguments{"inspect", At("engine"), "--tensors", "--json"}}) {
+    const Result result = RunTrireme(arguments, "/dev/full");
+    EXPECT_EQ(result.code, kResources) << arguments.front() << "\n" << result.text;
+    EXPECT_THAT(result.text, HasSubstr("cannot write the output"));
+  }
 }
 
 TEST_F(BadInputTest, ValuesOutOfRangeNameTheFlag) {
@@ -245,6 +326,11 @@ TEST_F(BadInputTest, PathsAreCheckedBeforeTheWork) {
     Expect(RunWith({"--max_output_len", "4", flag, "/nowhere/out"}), kUsage, flag);
     Expect(RunWith({"--max_output_len", "4", flag, At("engine")}), kUsage, flag);
   }
+  for (const std::string command : {"convert", "quantize"}) {
+    Expect({command, "--model_dir", Demo(), "--output_dir", "/proc/x"}, kUsage, "--output_dir");
+  }
+  Expect({"build", "--checkpoint_dir", At("ck"), "--output_dir", "/proc/x"}, kUsage,
+         "--output_dir");
   Expect({"run", "--engine_dir", At("nothing"), "--max_output_len", "4"}, kData, "nothing");
   Expect(
       {"run", "--engine_dir", At("engine"), "--max_output_len", "4", "--input_file", At("no.txt")},
@@ -270,6 +356,45 @@ TEST_F(BadInputTest, PromptsBeyondTheLimits) {
       kData, "ids.csv");
   Expect({"run", "--engine_dir", At("engine"), "--max_output_len", "4", "--input_text", "\xff\xfe"},
          kData, "UTF-8");
+}
+
+// The demo model has one table for embedding and head.
+TEST_F(BadInputTest, ParametersAreCountedOnceEverywhere) {
+  std::vector<std::string> counts;
+  for (const std::string& path : {Demo(), At("ck"), At("engine")}) {
+    counts.push_back(
+        json::parse(RunTrireme({"inspect", path, "--json"}).text)["parameters"].dump());
+  }
+  const json config = json::parse(ReadText(Demo() + "/config.json"));
+  ASSERT_EQ(config["tie_word_embeddings"], true);
+  const Result converted =
+      RunTrireme({"convert", "--model_dir", Demo(), "--output_dir", At("counted")});
+  const Result built = RunTrireme(
+      {"build", "--checkpoint_dir", At("counted"), "--output_dir", At("dry"), "--dry_run"});
+  const Result weightless = RunTrireme({"build", "--model_config", Demo() + "/config.json",
+                                        "--output_dir", At("weightless"), "--dry_run"});
+  EXPECT_EQ(counts[0], counts[1]);
+  EXPECT_EQ(counts[0], counts[2]);
+  for (const Result& result : {converted, built, weightless}) {
+    EXPECT_THAT(result.text, HasSubstr("Parameters: " + counts[0])) << result.text;
+  }
+}
+
+TEST_F(BadInputTest, LongerThanTheModelKnowsIsSaid) {
+  const int positions =
+      json::parse(ReadText(Demo() + "/config.json"))["max_position_embeddings"].get<int>();
+  const auto build = [&](int max_seq_len) {
+    return RunTrireme({"build", "--model_config", Demo() + "/config.json", "--output_dir",
+                       At("long"), "--dry_run", "--max_seq_len", std::to_string(max_seq_len)});
+  };
+  EXPECT_THAT(build(positions).text, Not(HasSubstr("max_seq_len_beyond_positions")));
+  const Result longer = build(positions + 1);
+  EXPECT_EQ(longer.code, 0) << longer.text;
+  EXPECT_THAT(longer.text, HasSubstr("max_seq_len_beyond_positions"));
+  EXPECT_THAT(
+      RunTrireme(RunWith({"--max_output_len", "1", "--max_seq_len", std::to_string(positions + 1)}))
+          .text,
+      HasSubstr("max_seq_len_beyond_positions"));
 }
 
 TEST_F(BadInputTest, BuildConfigurations) {

@@ -29,12 +29,13 @@ constexpr int kPatience_s = 240;
 // One run of the executable; its output and errors in one text. Killed with the object.
 class Process {
  public:
-  explicit Process(const std::vector<std::string>& arguments) {
+  // With `output` a file gets what it prints, and the text is the errors alone.
+  explicit Process(const std::vector<std::string>& arguments, const std::string& output = "") {
     int pipe_fds[2];
     EXPECT_EQ(::pipe(pipe_fds), 0);
     pid_ = ::fork();
     if (pid_ == 0) {
-      ::dup2(pipe_fds[1], STDOUT_FILENO);
+      ::dup2(output.empty() ? pipe_fds[1] : ::open(output.c_str(), O_WRONLY), STDOUT_FILENO);
       ::dup2(pipe_fds[1], STDERR_FILENO);
       ::close(pipe_fds[0]);
       std::vector<char*> argv = {const_cast<char*>("trireme")};
@@ -93,8 +94,9 @@ struct Result {
   std::string text;
 };
 
-inline Result RunTrireme(const std::vector<std::string>& arguments) {
-  Process process(arguments);
+inline Result RunTrireme(const std::vector<std::string>& arguments,
+                         const std::string& output = "") {
+  Process process(arguments, output);
   const int code = process.Wait();
   return {code, process.text()};
 }

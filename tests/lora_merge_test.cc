@@ -83,6 +83,21 @@ class LoraMergeTest : public testing::Test {
 using ::testing::ElementsAre;
 
 // B A = [1 2 3; 2 4 7], times alpha 4 over rank 2.
+// Shapes do not tell a model from its relatives, names may.
+TEST_F(LoraMergeTest, AnAdapterOfAnotherBaseIsSaid) {
+  const auto warning = [&](const std::string& made_for) {
+    WriteAdapter("named", {{"base_model_name_or_path", made_for}}, Pair());
+    testing::internal::CaptureStderr();
+    const Status merged = Merge({"named"});
+    const std::string log = testing::internal::GetCapturedStderr();
+    EXPECT_TRUE(merged.ok()) << merged.ToString();
+    return log.find("lora_base_differs") != std::string::npos;
+  };
+  for (const char* same : {"", "org/base", "/elsewhere/Base/", "base"}) EXPECT_FALSE(warning(same));
+  EXPECT_TRUE(warning("org/other"));
+  EXPECT_TRUE(warning("org/base-chat"));
+}
+
 TEST_F(LoraMergeTest, AddsTheScaledProduct) {
   WriteAdapter("plain", {}, Pair());
   ASSERT_TRUE(Merge({"plain"}).ok());

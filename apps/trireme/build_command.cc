@@ -2,6 +2,7 @@
 // trireme build: a checkpoint becomes an engine. Replaces trtllm-build and the older build.py.
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <filesystem>
@@ -224,6 +225,22 @@ Status FinishFlags(Flags& flags, const CommandLine& line) {
         "--dtype and --use_weight_only go with --model_dir; the dtype of an engine "
         "of a checkpoint is --gemm_plugin's");
   }
+  if (o.model_config.empty() && (o.tp_size != 1 || o.pp_size != 1)) {
+    return InvalidArgument(
+        "--tp_size and --pp_size go with --model_config; a checkpoint has the ranks that `trireme "
+        "convert` gave it");
+  }
+  if (o.model_config.empty() && !flags.use_weight_only &&
+      (o.group_size != 0 || (!o.weight_only_precision.empty() && !flags.model_dir.empty()))) {
+    return InvalidArgument(
+        "--group_size and --weight_only_precision go with --model_config or --use_weight_only");
+  }
+  constexpr std::string_view kVerbosities[] = {"layer_names_only", "detailed", "none"};
+  if (std::ranges::find(kVerbosities, o.profiling_verbosity) == std::end(kVerbosities)) {
+    return InvalidArgument(
+        "--profiling_verbosity takes layer_names_only, detailed or none, not '{}'",
+        o.profiling_verbosity);
+  }
   std::error_code ignored;
   if (!flags.model_dir.empty() &&
       std::filesystem::equivalent(flags.model_dir, o.output_dir, ignored)) {
@@ -245,6 +262,18 @@ Status FinishFlags(Flags& flags, const CommandLine& line) {
     return InvalidArgument(
         "--group_size {} is not a multiple of 32, which the kernels read at once", o.group_size);
   }
+  if (o.device != "cpu" && o.device != "cuda") {
+    return InvalidArgument("--device '{}' is unknown; use cpu or cuda", o.device);
+  }
+#ifndef TRIREME_HAS_CUDA
+  if (o.device == "cuda") {
+    return Unimplemented(
+        "--device cuda: this program was built without CUDA; build it with -D TRIREME_CUDA=ON");
+  }
+#endif
+  if (o.kv_dtype != "auto") {
+    TRIREME_RETURN_IF_ERROR(ParseDType(o.kv_dtype).status().WithContext("--kv_cache_dtype"));
+  }
   o.dtype = EngineDType(flags);
   if (o.dtype != "auto") {
     TRIREME_RETURN_IF_ERROR(ParseDType(o.dtype).status().WithContext(
@@ -254,7 +283,7 @@ Status FinishFlags(Flags& flags, const CommandLine& line) {
     o.plugin_config["gpt_attention_plugin"] = flags.gpt_attention_plugin;
   }
   if (flags.gemm_plugin != "auto") o.plugin_config["gemm_plugin"] = flags.gemm_plugin;
-  return OkStatus();
+  return CheckOutputFolder("--output_dir", o.output_dir);
 }
 
 Status Build(Flags& flags, BuildSummary& summary) {

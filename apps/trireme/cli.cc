@@ -12,8 +12,10 @@
 #include <charconv>
 #include <cstdio>
 #include <filesystem>
+#include <limits>
 #include <numeric>
 
+#include "base/staged_folder.h"
 #include "base/status.h"
 
 namespace trireme::cli {
@@ -63,6 +65,10 @@ std::string CheckNumber(std::string& text, Bounds bounds) {
   const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
   const bool is_number = error == std::errc() && end == digits.data() + digits.size();
   if (std::is_unsigned_v<T>) bounds.min = std::max(bounds.min, 0.0);
+  if constexpr (std::is_same_v<T, int>) {
+    bounds.max = std::min<double>(bounds.max, std::numeric_limits<int>::max());
+    if (bounds.min <= std::numeric_limits<int>::min()) bounds.min = std::numeric_limits<int>::min();
+  }
   const double number = static_cast<double>(value);
   if (is_number && number >= bounds.min && number <= bounds.max) {
     text = fmt::format("{}", value);
@@ -345,6 +351,10 @@ Status CheckOutputPath(std::string_view flag, const std::string& path) {
   }
   if (::access(folder.c_str(), W_OK) == 0) return OkStatus();
   return ErrnoStatus(errno, fmt::format("{} '{}' cannot be written", flag, path));
+}
+
+Status CheckOutputFolder(std::string_view flag, const std::string& path) {
+  return StagedFolder::Create(path).status().WithContext(std::string(flag));
 }
 
 }  // namespace trireme::cli

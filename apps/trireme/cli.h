@@ -92,6 +92,10 @@ int FailUsage(std::string_view command, const Status& status);
 // empty path is none. Errors name `flag`.
 Status CheckOutputPath(std::string_view flag, const std::string& path);
 
+// Whether a folder can be made, or files put into it, at `path`: tried, and undone. Errors name
+// `flag`.
+Status CheckOutputFolder(std::string_view flag, const std::string& path);
+
 // The subcommands. Each returns the process' exit code.
 using CommandFn = int (*)(std::span<const std::string> arguments);
 struct Command {

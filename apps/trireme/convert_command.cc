@@ -9,6 +9,8 @@
 #include "cli.h"
 #include "commands.h"
 #include "convert/convert.h"
+#include "formats/checkpoint.h"
+#include "models/count_parameters.h"
 #include "progress.h"
 
 namespace trireme::cli {
@@ -94,7 +96,18 @@ Status FinishFlags(const CommandLine& line, Flags& flags) {
   } else if (line.Given("--weight_only_precision") || flags.per_group) {
     return InvalidArgument("--weight_only_precision and --per_group go with --use_weight_only");
   }
+  if (line.Given("--group_size") && !flags.per_group) {
+    return InvalidArgument("--group_size goes with --per_group");
+  }
   return convert::CheckOptions(flags.options);
+}
+
+// Of families whose networks are built; of others there is nothing to say.
+void PrintParameters(const std::string& checkpoint) {
+  const StatusOr<ModelConfig> config = LoadCheckpointConfig(checkpoint);
+  if (!config.ok()) return;
+  const StatusOr<int64_t> count = models::CountParameters(*config);
+  if (count.ok()) fmt::print("Parameters: {}\n", *count);
 }
 
 }  // namespace
@@ -112,7 +125,10 @@ int RunConvert(std::span<const std::string> arguments) {
   if (const Status status = SetLogLevel(flags.log_level).WithContext("--log_level"); !status.ok()) {
     return FailUsage(kName, status);
   }
-  if (const Status status = FinishFlags(line, flags); !status.ok()) return FailUsage(kName, status);
+  for (const Status& status :
+       {FinishFlags(line, flags), CheckOutputFolder("--output_dir", flags.options.output_dir)}) {
+    if (!status.ok()) return FailUsage(kName, status);
+  }
   const auto begin = std::chrono::steady_clock::now();
   Status status;
   {
@@ -122,6 +138,7 @@ int RunConvert(std::span<const std::string> arguments) {
     });
   }
   if (!status.ok()) return Fail(kName, status);
+  PrintParameters(flags.options.output_dir);
   const auto seconds =
       std::chrono::duration_cast<std::chrono::seconds>(std::chrono::steady_clock::now() - begin)
           .count();

@@ -39,25 +39,28 @@ void AddFlags(CommandLine& line, Flags& f) {
            "key of the text; default: article, document or text");
   line.Add("--summary_column", f.summary_column,
            "key of the summary or list of them; default: highlights, summary or summaries");
-  line.Add("--max_ite", f.max_ite, "batches");
-  line.Add("--batch_size", f.options.batch_size, "articles of a batch");
-  line.Add("--output_len", f.options.output_len, "new tokens at most");
+  line.Add("--max_ite", f.max_ite, "batches", {1, 1e6});
+  line.Add("--batch_size", f.options.batch_size, "articles of a batch", {1, 1e6});
+  line.Add("--output_len", f.options.output_len, "new tokens at most", kPositive);
   line.Add("--max_input_length", f.options.max_input_length,
-           "tokens of a prompt; a longer article loses its end");
+           "tokens of a prompt; a longer article loses its end", kPositive);
   line.AddSwitch("--use_stemmer", f.options.use_stemmer, "compare Porter stems of words");
   line.AddSwitch("--check_accuracy", f.check_accuracy, "fail below the threshold");
   line.Add("--tensorrt_llm_rouge1_threshold", f.rouge1_threshold, "least ROUGE-1, in percent");
   line.Add("--output_dir", f.output_dir, "write articles' summaries to trireme.out there");
   SamplingParams& sampling = f.options.sampling;
   sampling.top_k = 1;
-  line.Add("--temperature", sampling.temperature, "divides the logits");
-  line.Add("--top_k", sampling.top_k, "sample among that many; 1: greedy; 0: no limit");
-  line.Add("--top_p", sampling.top_p, "sample among the fewest of that probability; 0: off");
+  line.Add("--temperature", sampling.temperature, "divides the logits", {1e-30, 1e30});
+  line.Add("--top_k", sampling.top_k, "sample among that many; 1: greedy; 0: no limit",
+           kNotNegative);
+  line.Add("--top_p", sampling.top_p, "sample among the fewest of that probability; 0: off",
+           {0, 1});
   line.Add("--random_seed", sampling.seed, "equal seeds repeat");
-  line.Add("--repetition_penalty", sampling.repetition_penalty, "1: none");
+  line.Add("--repetition_penalty", sampling.repetition_penalty, "1: none", {1e-30, 1e30});
   line.Add("--presence_penalty", sampling.presence_penalty, "0: none");
   line.Add("--frequency_penalty", sampling.frequency_penalty, "0: none");
-  line.Add("--min_length", sampling.min_tokens, "new tokens before the end token may come");
+  line.Add("--min_length", sampling.min_tokens, "new tokens before the end token may come",
+           kNotNegative);
 }
 
 void AddOthers(CommandLine& line) {
@@ -132,13 +135,12 @@ Status WriteSummaries(const Flags& flags, const eval::SummarizeReport& report) {
 }
 
 Status Run(const Flags& flags) {
-  if (flags.max_ite < 1) return InvalidArgument("--max_ite {} must be 1 or more", flags.max_ite);
   TextDatasetOptions dataset;
   dataset.column = flags.article_column;
   dataset.column_flag = "--article_column";
   dataset.wants_targets = true;
   dataset.target_column = flags.summary_column;
-  dataset.max_records = int64_t{flags.max_ite} * std::max(flags.options.batch_size, 1);
+  dataset.max_records = int64_t{flags.max_ite} * flags.options.batch_size;
   TRIREME_ASSIGN_OR_RETURN(const std::vector<TextRecord> records,
                            ReadTextDataset(flags.dataset_dir, dataset));
   TRIREME_ASSIGN_OR_RETURN(

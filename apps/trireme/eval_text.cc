@@ -18,7 +18,7 @@ void AddEvalFlags(CommandLine& line, EvalFlags& f) {
   line.Add("--tokenizer_dir", f.tokenizer_dir, "tokenizer; default: the engine's own");
   line.AddSwitch("--no_add_special_tokens", f.no_add_special_tokens,
                  "do not add the tokenizer's special tokens");
-  line.Add("--num_threads", f.num_threads, "0: one per processor");
+  line.Add("--num_threads", f.num_threads, "0: one per processor", kThreads);
   line.Add("--device", f.resolve.device,
            "device of an engine built here: cpu, cuda, or auto (cuda where a GPU is found)");
   line.Add("--dtype", f.resolve.dtype, "of an engine built here");
@@ -31,22 +31,21 @@ void AddWindowFlags(CommandLine& line, EvalFlags& f) {
   line.Add("--text_column", f.text_column,
            "key of a JSON line that holds the text; default: text, else article");
   line.Add("--max_length", f.max_length,
-           "tokens of a window; 0: what the engine takes, at most 2048");
-  line.Add("--stride", f.stride, "tokens between two windows' beginnings; 0: half a window");
-  line.Add("--max_tokens", f.max_tokens, "stop reading the text there; 0: all of it");
+           "tokens of a window; 0: what the engine takes, at most 2048", kTokenCounts);
+  line.Add("--stride", f.stride, "tokens between two windows' beginnings; 0: half a window",
+           kTokenCounts);
+  line.Add("--max_tokens", f.max_tokens, "stop reading the text there; 0: all of it", kNotNegative);
 }
 
 Status PrepareEval(const EvalFlags& flags) {
-  TRIREME_RETURN_IF_ERROR(SetLogLevel(flags.log_level));
+  TRIREME_RETURN_IF_ERROR(SetLogLevel(flags.log_level).WithContext("--log_level"));
+  TRIREME_RETURN_IF_ERROR(CheckOptions(flags.resolve));
   return CheckOutputPath("--output_json", flags.output_json);
 }
 
 StatusOr<EvalText> ReadEvalText(const EvalFlags& flags, const std::string& engine_dir) {
   namespace fs = std::filesystem;
   if (flags.dataset.empty()) return InvalidArgument("give a text with --dataset");
-  if (flags.max_tokens < 0) {
-    return InvalidArgument("--max_tokens {} must be 0 or more", flags.max_tokens);
-  }
   std::string dir = flags.tokenizer_dir;
   if (dir.empty()) {
     dir = fs::is_directory(engine_dir) ? engine_dir : fs::path(engine_dir).parent_path().string();

@@ -13,8 +13,11 @@
 #include "commands.h"
 #include "engine/engine_folder.h"
 #include "formats/checkpoint.h"
+#include "formats/hf_config.h"
 #include "formats/hf_folder.h"
 #include "formats/safetensors.h"
+#include "models/count_parameters.h"
+#include "models/hf_view.h"
 #include "tensor/kv_layout.h"
 
 namespace trireme::cli {
@@ -53,6 +56,12 @@ Json TensorsJson(const TensorSource& source, bool list) {
       {"tensors", source.Names().size()}, {"bytes", bytes}, {"bytes_by_dtype", bytes_by_dtype}};
   if (list) json["list"] = std::move(tensors);
   return json;
+}
+
+// Of architectures that are known.
+void AddParameters(const ModelConfig& config, Json& json) {
+  const StatusOr<int64_t> count = models::CountParameters(config);
+  if (count.ok()) json["parameters"] = *count;
 }
 
 Json PlanJson(const plan::Plan& plan) {
@@ -105,6 +114,7 @@ StatusOr<Json> InspectEngine(const Flags& flags) {
                {"kv_bytes_per_token", kv.block_bytes() / kv.block_size},
                {"activation_arena_bytes_at_limits", memory.total_bytes},
                {"launches", engine.plan.launches.size()}};
+  AddParameters(engine.model, json);
   if (flags.verify) json["verified"] = "every weight matches its checksum";
   if (flags.tensors) {
     for (const plan::Weight& weight : engine.plan.weights) {
@@ -132,6 +142,7 @@ StatusOr<Json> InspectCheckpoint(const Flags& flags) {
                {"vocab_size", config.vocab_size},
                {"tp_size", config.mapping.tp_size},
                {"pp_size", config.mapping.pp_size}};
+  AddParameters(config, json);
   for (int rank = 0; rank < config.mapping.world_size; ++rank) {
     TRIREME_ASSIGN_OR_RETURN(const std::unique_ptr<TensorSource> source,
                              OpenSafetensors(RankFile(flags.path, rank)));
@@ -151,6 +162,9 @@ StatusOr<Json> Inspect(const Flags& flags) {
     return InvalidArgument("--verify takes an engine; the files of '{}' hold no checksums",
                            flags.path);
   }
+  if (flags.plan) {
+    return InvalidArgument("--plan takes an engine; '{}' has no launches yet", flags.path);
+  }
   if (!fs::is_directory(path, error)) {
     TRIREME_ASSIGN_OR_RETURN(const std::unique_ptr<TensorSource> source,
                              OpenSafetensors(flags.path));
@@ -161,6 +175,10 @@ StatusOr<Json> Inspect(const Flags& flags) {
   if (fs::exists(path / "rank0.safetensors", error)) return InspectCheckpoint(flags);
   TRIREME_ASSIGN_OR_RETURN(const std::unique_ptr<TensorSource> source, OpenHfWeights(flags.path));
   Json json = {{"kind", "hugging_face"}};
+  if (const StatusOr<HfConfig> hf = HfConfig::Load(flags.path); hf.ok()) {
+    const StatusOr<models::FamilyConfig> family = models::ReadHfConfig(*hf);
+    if (family.ok()) AddParameters(family->config, json);
+  }
   json.update(TensorsJson(*source, flags.tensors));
   return json;
 }

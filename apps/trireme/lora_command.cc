@@ -32,7 +32,11 @@ int RunMerge(std::span<const std::string> arguments) {
   line.Add("--log_level", log_level, "verbosity: debug, info, warning, error");
   for (const char* flag : {"--base_dir", "--lora_dir", "--output_dir"}) line.Require(flag);
   if (const std::optional<int> code = line.Parse(arguments)) return *code;
-  if (const Status status = SetLogLevel(log_level); !status.ok()) return Fail(kName, status);
+  for (const Status& status :
+       {SetLogLevel(log_level).WithContext("--log_level"), convert::CheckOptions(options),
+        CheckOutputFolder("--output_dir", options.output_dir)}) {
+    if (!status.ok()) return FailUsage(kName, status);
+  }
   Status status;
   {
     Progress progress;
@@ -57,7 +61,11 @@ int RunConvertFile(std::span<const std::string> arguments) {
   line.AddPositional("OUT", to, "file to write, of the other form");
   if (const std::optional<int> code = line.Parse(arguments)) return *code;
   if (from.empty() || to.empty()) {
-    return Fail(kName, InvalidArgument("give the file to read and the file to write"));
+    return FailUsage(kName, InvalidArgument("give the file to read and the file to write"));
+  }
+  for (const Status& status :
+       {convert::CheckTensorFileNames(from, to), CheckOutputPath("the file to write", to)}) {
+    if (!status.ok()) return FailUsage(kName, status);
   }
   if (const Status status = convert::ConvertTensorFile(from, to); !status.ok()) {
     return Fail(kName, status);

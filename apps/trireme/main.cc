@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // The trireme executable: picks the subcommand.
+#include <algorithm>
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <new>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include "base/log.h"
@@ -38,9 +42,18 @@ int UnknownCommand(const std::string& name) {
       nearest = command.name;
     }
   }
-  fmt::print(stderr,
-             "trireme: unknown command '{}'; did you mean '{}'? `trireme --help` lists all\n", name,
-             nearest);
+  if (name.starts_with("-")) {
+    fmt::print(
+        stderr,
+        "trireme: unknown flag '{}'; flags other than --help and --version follow a command, "
+        "as in `trireme run {}`\n",
+        name, name);
+    return kExitUsage;
+  }
+  // Beyond half of a word there is no likeness.
+  const bool is_near = best <= static_cast<int>(std::max<size_t>(2, name.size() / 2));
+  fmt::print(stderr, "trireme: unknown command '{}'{}; `trireme --help` lists all\n", name,
+             is_near ? fmt::format("; did you mean '{}'?", nearest) : "");
   return kExitUsage;
 }
 
@@ -66,14 +79,30 @@ int Main(const std::vector<std::string>& arguments) {
   return UnknownCommand(arguments[0]);
 }
 
+// Output that nobody gets is a failure: a full disk, a closed descriptor.
+int OutputFailed(int error_number) {
+  std::fprintf(stderr, "trireme: cannot write the output: %s\n", std::strerror(error_number));
+  return error_number == ENOSPC || error_number == EDQUOT ? kExitResources : kExitInternal;
+}
+
+// The end of the output may still lie in the buffer.
+int FlushOutput(int code) {
+  errno = 0;
+  const bool failed = std::fflush(stdout) != 0 || std::ferror(stdout) != 0;
+  return failed && code == kExitOk ? OutputFailed(errno != 0 ? errno : EIO) : code;
+}
+
 }  // namespace
 }  // namespace trireme::cli
 
 int main(int argc, char** argv) {
+  using namespace trireme::cli;
   try {
-    return trireme::cli::Main(std::vector<std::string>(argv + 1, argv + argc));
+    return FlushOutput(Main(std::vector<std::string>(argv + 1, argv + argc)));
   } catch (const std::bad_alloc&) {
     std::fputs("trireme: out of memory; lower the limits, such as --max_batch_size\n", stderr);
-    return trireme::cli::kExitResources;
+    return kExitResources;
+  } catch (const std::system_error& error) {  // of fmt::print
+    return OutputFailed(error.code().value());
   }
 }

@@ -27,9 +27,10 @@ void AddFlags(CommandLine& line, Flags& f) {
   line.Add("--dtype", o.dtype, "float32, float16, bfloat16, or auto: as published");
   line.Add("--qformat", o.qformat, "fp8, int8_wo, int4_wo, or full_prec: no quantization");
   line.Add("--kv_cache_dtype", f.kv_cache_dtype, "fp8, or none: as the model");
-  line.Add("--group_size", o.group_size, "int4_wo: inputs per scale; 0: one scale per channel");
-  line.Add("--tp_size", o.tp_size, "tensor-parallel ways");
-  line.Add("--pp_size", o.pp_size, "pipeline-parallel ways");
+  line.Add("--group_size", o.group_size, "int4_wo: inputs per scale; 0: one scale per channel",
+           kNotNegative);
+  line.Add("--tp_size", o.tp_size, "tensor-parallel ways", {1, 1024});
+  line.Add("--pp_size", o.pp_size, "pipeline-parallel ways", {1, 1024});
   line.Add("--calib_dataset", o.calib_dataset,
            "local text: a text file, JSON lines, or a folder of them");
   line.Add("--calib_text_column", o.calib_text_column,
@@ -94,13 +95,16 @@ int RunQuantize(std::span<const std::string> arguments) {
   }
   const bool no_kv = flags.kv_cache_dtype == "none" || flags.kv_cache_dtype == "None";
   if (!no_kv) flags.options.kv_cache_dtype = flags.kv_cache_dtype;
+  for (const Status& status : {calibrate::CheckOptions(flags.options),
+                               CheckOutputFolder("--output_dir", flags.options.output_dir)}) {
+    if (!status.ok()) return FailUsage(kName, status);
+  }
 
   StatusOr<calibrate::QuantizeReport> report = [&] {
     Progress progress;
-    return calibrate::QuantizeModel(flags.options,
-                                    [&](std::string_view stage, int64_t done, int64_t total) {
-                                      progress.Update(stage, "steps", done, total);
-                                    });
+    return calibrate::QuantizeModel(flags.options, [&](const calibrate::QuantizeProgress& p) {
+      progress.Update(p.stage, p.unit, p.done, p.total);
+    });
   }();
   if (!report.ok()) return Fail(kName, report.status());
   PrintReport(flags.options, *report);

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "resolve_model.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <cctype>
 #include <cstdlib>
@@ -12,9 +10,11 @@
 
 #include "base/log.h"
 #include "base/mapped_file.h"
+#include "base/staged_folder.h"
 #include "base/status.h"
 #include "base/version.h"
 #include "convert/convert.h"
+#include "engine/engine_folder.h"
 #include "formats/engine_file.h"
 #include "progress.h"
 #include "trireme/builder.h"
@@ -109,28 +109,53 @@ StatusOr<std::string> CachedEngine(const fs::path& folder, FolderKind kind,
     LogInfo("engine_cache_hit path={}", target.string());
     return target.string();
   }
-  // Made under a name of its own and renamed, so that two starts do not mix.
-  const fs::path work = target.string() + fmt::format(".tmp{}", ::getpid());
-  const fs::path checkpoint = kind == FolderKind::kCheckpoint ? folder : work / "checkpoint";
+  // Made aside and renamed, so that two starts do not mix.
   LogInfo("engine_cache_miss building={}", target.string());
-  Status status = MakeDirectories((work / "engine").string());
-  if (status.ok() && kind == FolderKind::kHuggingFace) {
-    status = ConvertInto(folder.string(), checkpoint.string(), options);
+  TRIREME_ASSIGN_OR_RETURN(const std::unique_ptr<StagedFolder> work,
+                           StagedFolder::Create(places.engine_cache));
+  const fs::path made = fs::path(work->path()) / "engine";
+  fs::path checkpoint = folder;
+  if (kind == FolderKind::kHuggingFace) {
+    checkpoint = fs::path(work->path()) / "checkpoint";
+    TRIREME_RETURN_IF_ERROR(ConvertInto(folder.string(), checkpoint.string(), options));
   }
-  if (status.ok()) {
-    status = BuildInto(checkpoint.string(), (work / "engine").string(), options);
-  }
+  TRIREME_RETURN_IF_ERROR(BuildInto(checkpoint.string(), made.string(), options));
   std::error_code error;
-  if (status.ok()) {
-    fs::remove_all(target, error);
-    fs::rename(work / "engine", target, error);
-    if (error)
-      status = ErrnoStatus(error.value(), "cannot place the engine at '" + target.string() + "'");
+  fs::remove_all(target, error);
+  fs::rename(made, target, error);
+  if (error) {
+    return ErrnoStatus(error.value(), "cannot place the engine at '" + target.string() + "'");
   }
-  std::error_code ignored;
-  fs::remove_all(work, ignored);
-  if (!status.ok()) return status;
   return target.string();
+}
+
+// Flags that shape an engine built here must not contradict one that is there.
+Status CheckEngineFits(const std::string& path, const ResolveOptions& options) {
+  if (options.device == "auto" && options.dtype == "auto" &&
+      options.weight_only_precision.empty()) {
+    return OkStatus();
+  }
+  TRIREME_ASSIGN_OR_RETURN(const engine::LoadedEngine engine, engine::OpenEngine(path));
+  if (options.device != "auto" && options.device != engine.plan.device) {
+    return InvalidArgument(
+        "--device {}: the engine '{}' is built for {}; build another with `trireme build --device "
+        "{}`, or leave the flag out",
+        options.device, path, engine.plan.device, options.device);
+  }
+  const std::string_view dtype = DTypeName(engine.plan.dtype);
+  if (options.dtype != "auto" && options.dtype != dtype) {
+    return InvalidArgument(
+        "--dtype {}: the engine '{}' is {}; build another with `trireme build --gemm_plugin {}`, "
+        "or leave the flag out",
+        options.dtype, path, dtype, options.dtype);
+  }
+  const std::string& algo = engine.model.quantization.quant_algo;
+  const std::string_view begin = options.weight_only_precision == "int8" ? "W8A16" : "W4A16";
+  if (options.weight_only_precision.empty() || algo.starts_with(begin)) return OkStatus();
+  return InvalidArgument(
+      "--weight_only_precision {}: the weights of the engine '{}' are {}; quantize them with "
+      "`trireme convert --use_weight_only`, or leave the flag out",
+      options.weight_only_precision, path, algo.empty() ? dtype : std::string_view(algo));
 }
 
 // The newest snapshot of org/name, or nothing.
@@ -184,6 +209,27 @@ ModelPlaces PlacesFromEnvironment() {
   return places;
 }
 
+Status CheckOptions(const ResolveOptions& options) {
+  const std::string& device = options.device;
+  if (device != "auto" && device != "cpu" && device != "cuda") {
+    return InvalidArgument("--device '{}' is unknown; use cpu, cuda or auto", device);
+  }
+#ifndef TRIREME_HAS_CUDA
+  if (device == "cuda") {
+    return Unimplemented(
+        "--device cuda: this program was built without CUDA; build it with -D TRIREME_CUDA=ON");
+  }
+#endif
+  for (const char* known : {"auto", "float32", "float16", "bfloat16"}) {
+    if (options.dtype != known) continue;
+    const std::string& precision = options.weight_only_precision;
+    if (precision.empty() || precision == "int8" || precision == "int4") return OkStatus();
+    return InvalidArgument("--weight_only_precision '{}' is unknown; use int8 or int4", precision);
+  }
+  return InvalidArgument("--dtype '{}' is unknown; use float32, float16, bfloat16 or auto",
+                         options.dtype);
+}
+
 std::string ResolveDevice(const std::string& device) {
   if (device != "auto") return device;
 #ifdef TRIREME_HAS_CUDA
@@ -207,10 +253,18 @@ StatusOr<std::string> ResolveEngine(const std::string& model, const ResolveOptio
     folder = *snapshot;
   }
   if (!fs::exists(folder, error)) return NotFound("no model at '{}'", model);
-  if (!fs::is_directory(folder, error)) return model;  // one bare engine file
-  const FolderKind kind = KindOf(folder);
+  const bool is_file = !fs::is_directory(folder, error);  // one bare engine
+  const FolderKind kind = is_file ? FolderKind::kEngine : KindOf(folder);
+  if (kind == FolderKind::kCheckpoint && !options.weight_only_precision.empty()) {
+    return InvalidArgument(
+        "--weight_only_precision: '{}' is a checkpoint, whose weights are quantized by `trireme "
+        "convert --use_weight_only`",
+        model);
+  }
   switch (kind) {
-    case FolderKind::kEngine: return folder.string();
+    case FolderKind::kEngine:
+      TRIREME_RETURN_IF_ERROR(CheckEngineFits(folder.string(), options));
+      return folder.string();
     case FolderKind::kCheckpoint:
     case FolderKind::kHuggingFace: return CachedEngine(folder, kind, options, places);
     case FolderKind::kOther: break;

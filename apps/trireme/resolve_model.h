@@ -17,10 +17,15 @@ struct ModelPlaces {
 ModelPlaces PlacesFromEnvironment();
 
 struct ResolveOptions {
-  std::string device = "auto";  // of an engine built here: cpu, cuda, or cuda where a GPU is found
+  // Of an engine built here: cpu, cuda, or cuda where a GPU is found. An engine that is there
+  // already must agree with what is not left open.
+  std::string device = "auto";
   std::string dtype = "auto";
   std::string weight_only_precision;  // "", "int8", "int4"
 };
+
+// What is wrong with the options, whatever the model. Errors name the flag.
+Status CheckOptions(const ResolveOptions& options);
 
 // "auto" becomes cuda where this program can use a GPU that is there, else cpu.
 std::string ResolveDevice(const std::string& device);

@@ -142,6 +142,13 @@ Status FinishRunFlags(const CommandLine& line, RunFlags& f) {
   if (!f.input_file.empty() && !f.input_text.empty()) {
     return InvalidArgument("give either --input_text or --input_file");
   }
+  const bool known_form = f.input_file.ends_with(".txt") || f.input_file.ends_with(".csv") ||
+                          f.input_file.ends_with(".npy");
+  if (!f.input_file.empty() && !known_form) {
+    return InvalidArgument(
+        "--input_file '{}' must end in .txt (a prompt a line), .csv or .npy (token ids)",
+        f.input_file);
+  }
   if (!f.chat && (!f.system.empty() || !f.chat_template.empty())) {
     return InvalidArgument("--system and --chat_template go with --chat");
   }
@@ -155,6 +162,7 @@ Status FinishRunFlags(const CommandLine& line, RunFlags& f) {
                                    {"--output_cum_log_probs_npy", &f.output_cum_log_probs_npy}}) {
     TRIREME_RETURN_IF_ERROR(CheckOutputPath(flag, *path));
   }
+  TRIREME_RETURN_IF_ERROR(CheckOptions(f.resolve));
   TRIREME_RETURN_IF_ERROR(ApplyDeviceFlags(f.device, f.executor));
   return executor::ValidateConfig(f.executor);
 }

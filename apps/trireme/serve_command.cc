@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // trireme serve: models behind HTTP. Replaces tritonserver.
+#include <netdb.h>
 #include <signal.h>
 
 #include <algorithm>
 #include <array>
 #include <charconv>
 #include <chrono>
+#include <filesystem>
 
 #include "base/log.h"
 #include "base/status.h"
@@ -43,6 +45,7 @@ struct Flags {
   std::string grpc_keepalive_permit_without_calls = "false";
   std::string allow_client_shm = "false";
   std::string exit_on_error = "true";
+  bool exits_on_error = true;
   std::string strict_readiness = "true";
   std::string model_control_mode = "none";
   bool disable_auto_complete = false;
@@ -187,6 +190,7 @@ Status FinishRepositoryFlags(Flags& f) {
                            ParseBool(f.strict_readiness, "strict-readiness"));
   TRIREME_ASSIGN_OR_RETURN(f.server.allow_client_shm,
                            ParseBool(f.allow_client_shm, "allow-client-shm"));
+  TRIREME_ASSIGN_OR_RETURN(f.exits_on_error, ParseBool(f.exit_on_error, "exit-on-error"));
   TRIREME_ASSIGN_OR_RETURN(f.server.allow_http, ParseBool(f.allow_http, "allow-http"));
   TRIREME_ASSIGN_OR_RETURN(f.server.allow_grpc, ParseBool(f.allow_grpc, "allow-grpc"));
   TRIREME_ASSIGN_OR_RETURN(
@@ -205,7 +209,41 @@ Status FinishRepositoryFlags(Flags& f) {
   return OkStatus();
 }
 
-Status FinishFlags(Flags& f) {
+// Flags of the text model that is named on the command line.
+constexpr const char* kModelFlags[] = {"--tokenizer_dir", "--chat_template", "--model_name",
+                                       "--ignore_generation_config"};
+
+Status CheckNoModelFlags(const CommandLine& line) {
+  for (const char* flag : kModelFlags) {
+    if (!line.Given(flag)) continue;
+    return InvalidArgument(
+        "{} belongs to a model named on the command line; models of a repository are set in their "
+        "config.pbtxt",
+        flag);
+  }
+  return OkStatus();
+}
+
+// gRPC takes names too; an IPv6 address may stand in brackets.
+Status CheckHostName(std::string name) {
+  if (name.starts_with('[') && name.ends_with(']')) name = name.substr(1, name.size() - 2);
+  addrinfo* found = nullptr;
+  const int error = ::getaddrinfo(name.c_str(), nullptr, nullptr, &found);
+  if (error != 0) return InvalidArgument("'{}' is no address: {}", name, ::gai_strerror(error));
+  ::freeaddrinfo(found);
+  return OkStatus();
+}
+
+Status CheckRepositories(const Flags& f) {
+  for (const std::string& path : f.server.core.repository.paths) {
+    std::error_code error;
+    if (std::filesystem::is_directory(path, error)) continue;
+    return NotFound("--model-repository '{}' is not a folder", path);
+  }
+  return OkStatus();
+}
+
+Status FinishFlags(Flags& f, const CommandLine& line) {
   if (f.model.empty()) f.model = f.engine_dir;
   const bool has_repository = !f.server.core.repository.paths.empty();
   if (f.model.empty() && !has_repository) {
@@ -213,7 +251,15 @@ Status FinishFlags(Flags& f) {
   }
   TRIREME_RETURN_IF_ERROR(FinishRepositoryFlags(f));
   TRIREME_RETURN_IF_ERROR(FinishCacheFlags(f));
+  if (f.model.empty()) TRIREME_RETURN_IF_ERROR(CheckNoModelFlags(line));
+  TRIREME_RETURN_IF_ERROR(server::CheckModelName(f.model_name).WithContext("--model-name"));
   f.server.model_names.front() = f.model_name;
+  TRIREME_RETURN_IF_ERROR(
+      server::CheckAddress(f.server.http.address).WithContext("--http-address"));
+  TRIREME_RETURN_IF_ERROR(
+      server::CheckAddress(f.server.metrics.address).WithContext("--metrics-address"));
+  TRIREME_RETURN_IF_ERROR(CheckHostName(f.server.grpc.address).WithContext("--grpc-address"));
+  TRIREME_RETURN_IF_ERROR(CheckOptions(f.resolve));
   TRIREME_ASSIGN_OR_RETURN(f.server.allow_metrics, ParseBool(f.allow_metrics, "allow-metrics"));
   TRIREME_RETURN_IF_ERROR(ApplyTritonFlags(f.triton));
   if (f.batch_scheduler_policy == "max_utilization") {
@@ -241,8 +287,8 @@ StatusOr<std::unique_ptr<Generator>> MakeGenerator(const Flags& f) {
                             .use_generation_config = !f.ignore_generation_config});
 }
 
-// The models as tritonserver shows them when they are loaded.
-std::string ModelTable(const std::vector<server::IndexEntry>& models) {
+// The models as tritonserver shows them when they are loaded, line by line.
+std::vector<std::string> ModelTable(const std::vector<server::IndexEntry>& models) {
   std::vector<std::array<std::string, 3>> rows = {{"Model", "Version", "Status"}};
   for (const server::IndexEntry& model : models) {
     if (model.version == 0) continue;
@@ -255,13 +301,14 @@ std::string ModelTable(const std::vector<server::IndexEntry>& models) {
   }
   std::string line = "+";
   for (const size_t width : widths) line += std::string(width + 2, '-') + "+";
-  std::string table = line + "\n";
+  std::vector<std::string> table = {line};
   for (size_t i = 0; i < rows.size(); ++i) {
-    table += fmt::format("| {:{}} | {:{}} | {:{}} |\n", rows[i][0], widths[0], rows[i][1],
-                         widths[1], rows[i][2], widths[2]);
-    if (i == 0) table += line + "\n";
+    table.push_back(fmt::format("| {:{}} | {:{}} | {:{}} |", rows[i][0], widths[0], rows[i][1],
+                                widths[1], rows[i][2], widths[2]));
+    if (i == 0) table.push_back(line);
   }
-  return table + line;
+  table.push_back(line);
+  return table;
 }
 
 // What models of a repository that name a folder instead of an engine are made of.
@@ -276,7 +323,7 @@ server::LlmBackendOptions LlmOptions(const Flags& f) {
 }
 
 Status Serve(Flags& f) {
-  TRIREME_ASSIGN_OR_RETURN(const bool exit_on_error, ParseBool(f.exit_on_error, "exit-on-error"));
+  TRIREME_RETURN_IF_ERROR(CheckRepositories(f));
   // Blocked in every thread made from here on, so that sigwait below is the one to see them.
   sigset_t signals;
   ::sigemptyset(&signals);
@@ -290,8 +337,10 @@ Status Serve(Flags& f) {
   TRIREME_ASSIGN_OR_RETURN(const std::unique_ptr<server::Server> server,
                            server::Server::Start(f.server, std::move(generator)));
   const Status loaded = server->WaitUntilLoaded();
-  LogInfo("models\n{}", ModelTable(server->core().repository().Index(false)));
-  if (!loaded.ok() && exit_on_error) {
+  for (const std::string& row : ModelTable(server->core().repository().Index(false))) {
+    LogInfo("{}", row);
+  }
+  if (!loaded.ok() && f.exits_on_error) {
     return Internal("error: creating server: Internal - failed to load all models: {}",
                     loaded.message());
   }
@@ -318,7 +367,7 @@ int RunServe(std::span<const std::string> arguments) {
   AddOthers(line);
   AddTritonFlags(line, flags.triton);
   if (const std::optional<int> code = line.Parse(arguments)) return *code;
-  if (const Status status = FinishFlags(flags); !status.ok()) return FailUsage(kName, status);
+  if (const Status status = FinishFlags(flags, line); !status.ok()) return FailUsage(kName, status);
   const Status status = Serve(flags);
   return status.ok() ? kExitOk : Fail(kName, status);
 }

@@ -47,35 +47,6 @@ bool IsOneOf(std::string_view value, std::initializer_list<std::string_view> val
   return std::find(values.begin(), values.end(), value) != values.end();
 }
 
-Status CheckOptions(const QuantizeOptions& o) {
-  if (IsOneOf(o.qformat, {"int8_sq", "int4_awq", "w4a8_awq"})) {
-    return Unimplemented("--qformat {} does not exist yet; use fp8, int8_wo or int4_wo", o.qformat);
-  }
-  if (!IsOneOf(o.qformat, {"fp8", "int8_wo", "int4_wo", "full_prec"})) {
-    return InvalidArgument("--qformat '{}' is unknown; use fp8, int8_wo, int4_wo or full_prec",
-                           o.qformat);
-  }
-  if (o.kv_cache_dtype == "int8") {
-    return Unimplemented("--kv_cache_dtype int8 does not exist yet; use fp8 or none");
-  }
-  if (!o.kv_cache_dtype.empty() && o.kv_cache_dtype != "fp8") {
-    return InvalidArgument("--kv_cache_dtype '{}' is unknown; use fp8 or none", o.kv_cache_dtype);
-  }
-  if (o.calib_size < 1 || o.calib_size > kMaxSamples) {
-    return InvalidArgument("--calib_size {} must be from 1 to {}", o.calib_size, kMaxSamples);
-  }
-  const auto least = static_cast<int>(kLeastTokens);
-  if (o.calib_max_seq_length < least || o.calib_max_seq_length > kMaxSampleTokens) {
-    return InvalidArgument("--calib_max_seq_length {} must be from {} to {}",
-                           o.calib_max_seq_length, least, kMaxSampleTokens);
-  }
-  if (o.qformat == "fp8" && o.calib_dataset.empty()) {
-    return InvalidArgument(
-        "--qformat fp8 needs --calib_dataset: a text file, JSON lines, or a folder of them");
-  }
-  return OkStatus();
-}
-
 // Cuts the records into samples of at most max_tokens; up to `wanted`, or all there are.
 StatusOr<std::vector<TokenSample>> Tokenize(const std::vector<TextRecord>& records,
                                             const Tokenizer& tokenizer, size_t max_tokens,
@@ -194,13 +165,13 @@ class Quantizer {
  private:
   eval::EvalProgressFn Stage(std::string_view name) const {
     return [this, name](int64_t done, int64_t total) {
-      if (progress_) progress_(name, done, total);
+      if (progress_) progress_({name, "samples", done, total});
     };
   }
 
   Status Convert(const convert::ConvertOptions& options, std::string_view stage) const {
     return convert::Convert(options, [&](const convert::ConvertProgress& p) {
-      if (progress_) progress_(stage, p.done_bytes, p.total_bytes);
+      if (progress_) progress_({stage, "bytes", p.done_bytes, p.total_bytes});
     });
   }
 
@@ -253,6 +224,35 @@ class Quantizer {
 };
 
 }  // namespace
+
+Status CheckOptions(const QuantizeOptions& o) {
+  if (IsOneOf(o.qformat, {"int8_sq", "int4_awq", "w4a8_awq"})) {
+    return Unimplemented("--qformat {} does not exist yet; use fp8, int8_wo or int4_wo", o.qformat);
+  }
+  if (!IsOneOf(o.qformat, {"fp8", "int8_wo", "int4_wo", "full_prec"})) {
+    return InvalidArgument("--qformat '{}' is unknown; use fp8, int8_wo, int4_wo or full_prec",
+                           o.qformat);
+  }
+  if (o.kv_cache_dtype == "int8") {
+    return Unimplemented("--kv_cache_dtype int8 does not exist yet; use fp8 or none");
+  }
+  if (!o.kv_cache_dtype.empty() && o.kv_cache_dtype != "fp8") {
+    return InvalidArgument("--kv_cache_dtype '{}' is unknown; use fp8 or none", o.kv_cache_dtype);
+  }
+  if (o.calib_size < 1 || o.calib_size > kMaxSamples) {
+    return InvalidArgument("--calib_size {} must be from 1 to {}", o.calib_size, kMaxSamples);
+  }
+  const auto least = static_cast<int>(kLeastTokens);
+  if (o.calib_max_seq_length < least || o.calib_max_seq_length > kMaxSampleTokens) {
+    return InvalidArgument("--calib_max_seq_length {} must be from {} to {}",
+                           o.calib_max_seq_length, least, kMaxSampleTokens);
+  }
+  if (o.qformat == "fp8" && o.calib_dataset.empty()) {
+    return InvalidArgument(
+        "--qformat fp8 needs --calib_dataset: a text file, JSON lines, or a folder of them");
+  }
+  return convert::CheckOptions(ConvertOptionsOf(o));
+}
 
 StatusOr<QuantizeReport> QuantizeModel(const QuantizeOptions& options,
                                        const QuantizeProgressFn& progress) {

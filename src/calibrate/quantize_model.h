@@ -41,7 +41,16 @@ struct QuantizeReport {
   double same_best = 0.0;  // share of scored places where both find the same token likeliest
 };
 
-using QuantizeProgressFn = std::function<void(std::string_view stage, int64_t done, int64_t total)>;
+struct QuantizeProgress {
+  std::string_view stage;  // "calibrating"
+  std::string_view unit;   // "samples", "bytes"
+  int64_t done = 0;
+  int64_t total = 0;
+};
+using QuantizeProgressFn = std::function<void(const QuantizeProgress&)>;
+
+// What is wrong with the options, whatever the model. QuantizeModel checks them too.
+Status CheckOptions(const QuantizeOptions& options);
 
 // Writes the checkpoint. With text, engines of the model before and after are built for the CPU in
 // a folder inside output_dir, which is deleted at the end: about three times the model's size.

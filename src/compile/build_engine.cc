@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "base/log.h"
+#include "base/log_text.h"
 #include "base/mapped_file.h"
 #include "base/staged_folder.h"
 #include "base/status.h"
@@ -15,9 +16,11 @@
 #include "formats/checkpoint.h"
 #include "formats/checkpoint_quant.h"
 #include "formats/hf_config.h"
+#include "formats/model_facts.h"
 #include "formats/safetensors.h"
 #include "formats/tokenizer_files.h"
 #include "graph/passes.h"
+#include "models/count_parameters.h"
 #include "models/hf_view.h"
 #include "plan/row_profiles.h"
 #include "trireme/builder.h"
@@ -103,6 +106,8 @@ class Build {
     TRIREME_RETURN_IF_ERROR(ResolveDTypes());
     TRIREME_ASSIGN_OR_RETURN(limits_, compile::ResolveLimits(options_.limits, config_));
     TRIREME_ASSIGN_OR_RETURN(family_, FindFamilyByConfig(config_));
+    WarnBeyondPositions(config_, limits_.max_seq_len);
+    TRIREME_ASSIGN_OR_RETURN(summary_.num_parameters, models::CountParameters(config_));
     TRIREME_RETURN_IF_ERROR(CheckOutputFolder());
     TRIREME_ASSIGN_OR_RETURN(output_, StagedFolder::Create(options_.output_dir));
     TRIREME_RETURN_IF_ERROR(LoadTimingCaches());
@@ -152,8 +157,13 @@ class Build {
     const bool gpu_float8 = options_.device == "cuda" && kv_dtype_ == DType::kFloat8E4M3;
     if (!gpu_float8 && kv_dtype_ != DType::kFloat32 && kv_dtype_ != DType::kFloat16 &&
         kv_dtype_ != DType::kBFloat16) {
-      return Unimplemented("a KV cache of {} does not exist yet; use float32, float16 or bfloat16",
-                           kv);
+      const bool given = options_.kv_dtype != "auto";
+      return Unimplemented(
+          "{} a KV cache of {}, which engines for the {} do not have; build with --kv_cache_dtype "
+          "{}{}",
+          given ? "--kv_cache_dtype asks for" : "the checkpoint asks for", kv,
+          options_.device == "cuda" ? "GPU" : "CPU", config_.dtype,
+          kv_dtype_ == DType::kFloat8E4M3 ? ", or for a GPU with --device cuda" : "");
     }
     if (options_.device == "cuda" && kv_dtype_ != dtype_ && !gpu_float8) {
       return Unimplemented("a KV cache of {} for a GPU engine of {} does not exist yet", kv,
@@ -188,7 +198,7 @@ class Build {
     if (!options_.output_timing_cache.empty() && fs::exists(OutputCachePath())) {
       const Status status = cache_.Load(OutputCachePath());
       // A damaged cache of our own costs a new timing run, not the build.
-      if (!status.ok()) LogWarning("timing_cache_ignored reason=\"{}\"", status.message());
+      if (!status.ok()) LogWarning("timing_cache_ignored reason={}", Quoted(status.message()));
     }
     return OkStatus();
   }
@@ -228,11 +238,10 @@ class Build {
 
   Status Summarise(const Network& network) {
     for (const NetworkWeight& weight : network.weights()) {
-      if (weight.name == "lm_head.weight" && config_.share_embedding_table) continue;
+      if (weight.name == "lm_head.weight" && SharesEmbedding(config_)) continue;
       int64_t rows = 1;
       for (size_t i = 0; i + 1 < weight.shape.size(); ++i) rows *= weight.shape[i];
       const int64_t count = rows * weight.shape.back();
-      summary_.num_parameters += count;
       WeightQuant quant;
       if (weight.quantizable) {
         TRIREME_ASSIGN_OR_RETURN(quant, QuantOfWeight(config_.quantization, weight.name));

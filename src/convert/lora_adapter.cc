@@ -110,6 +110,8 @@ StatusOr<std::unique_ptr<LoraAdapter>> LoraAdapter::Open(const std::string& dir)
   TRIREME_RETURN_IF_ERROR(CheckKind(config, path));
   std::unique_ptr<LoraAdapter> adapter(new LoraAdapter);
   adapter->dir_ = dir;
+  const auto base = config.find("base_model_name_or_path");
+  if (base != config.end() && base->is_string()) adapter->base_name_ = base->get<std::string>();
   const auto alpha = config.find("lora_alpha");
   if (alpha == config.end() || !alpha->is_number()) {
     return InvalidArgument("'{}' has no number 'lora_alpha'", path);

@@ -33,12 +33,15 @@ class LoraAdapter {
   const std::map<std::string, std::string>& replacements() const { return replacements_; }
   const TensorSource& tensors() const { return *tensors_; }
   const std::string& dir() const { return dir_; }
+  // The model it was made for, as its maker called it; "" when it does not say.
+  const std::string& base_name() const { return base_name_; }
 
  private:
   LoraAdapter() = default;
   Status SortTensors();
 
   std::string dir_;
+  std::string base_name_;
   double alpha_ = 0;
   bool rank_stabilised_ = false;  // scale alpha / sqrt(rank) in place of alpha / rank
   bool fan_in_fan_out_ = false;

@@ -32,6 +32,14 @@ Status WriteSafetensors(const TensorSource& source, const std::string& path) {
 
 }  // namespace
 
+Status CheckTensorFileNames(const std::string& from, const std::string& to) {
+  if ((IsSafetensors(from) && IsTorch(to)) || (IsTorch(from) && IsSafetensors(to))) {
+    return OkStatus();
+  }
+  return InvalidArgument(
+      "'{}' to '{}': one must end in .safetensors and the other in .bin, .pt or .pth", from, to);
+}
+
 Status ConvertTensorFile(const std::string& from, const std::string& to) {
   if (IsSafetensors(from) && IsTorch(to)) {
     TRIREME_ASSIGN_OR_RETURN(const std::unique_ptr<TensorSource> source, OpenSafetensors(from));
@@ -41,8 +49,7 @@ Status ConvertTensorFile(const std::string& from, const std::string& to) {
     TRIREME_ASSIGN_OR_RETURN(const std::unique_ptr<TensorSource> source, OpenTorchBin(from));
     return WriteSafetensors(*source, to);
   }
-  return InvalidArgument(
-      "'{}' to '{}': one must end in .safetensors and the other in .bin, .pt or .pth", from, to);
+  return CheckTensorFileNames(from, to);
 }
 
 }  // namespace trireme::convert

@@ -2,13 +2,17 @@
 #include "convert/lora_merge.h"
 
 #include <algorithm>
+#include <cctype>
 #include <cmath>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <set>
 
+#include "base/log.h"
+#include "base/log_text.h"
 #include "base/mapped_file.h"
+#include "base/staged_folder.h"
 #include "convert/lora_adapter.h"
 #include "formats/hf_folder.h"
 #include "formats/safetensors.h"
@@ -21,6 +25,15 @@ namespace fs = std::filesystem;
 using nlohmann::ordered_json;
 
 constexpr uint64_t kMaxConfigBytes = 16 << 20;
+
+// "org/Model-7B" and a cache's "models--org--Model-7B" -> "model-7b".
+std::string LastName(std::string path) {
+  while (path.ends_with('/')) path.pop_back();
+  path.erase(0, path.rfind('/') + 1);
+  if (path.starts_with("models--")) path.erase(0, path.rfind("--") + 2);
+  std::ranges::transform(path, path.begin(), [](unsigned char c) { return std::tolower(c); });
+  return path;
+}
 
 // values[i][j] += scale * sum_r b[i][r] a[r][j], or of [j][i] where transposed.
 Status AddUpdate(const LoraAdapter& adapter, const LoraUpdate& update, double scale,
@@ -59,21 +72,25 @@ class Merger {
       : options_(options), progress_(progress) {}
 
   Status Run() {
-    TRIREME_RETURN_IF_ERROR(CheckOptions());
+    TRIREME_RETURN_IF_ERROR(CheckOptions(options_));
+    if (options_.dtype != "auto") {
+      TRIREME_ASSIGN_OR_RETURN(dtype_, ParseDType(options_.dtype));
+    }
     TRIREME_ASSIGN_OR_RETURN(base_, OpenHfWeights(options_.base_dir));
     TRIREME_RETURN_IF_ERROR(ReadConfig());
     for (const std::string& dir : options_.lora_dirs) {
       TRIREME_ASSIGN_OR_RETURN(adapters_.emplace_back(), LoraAdapter::Open(dir));
       TRIREME_RETURN_IF_ERROR(CheckTargets(*adapters_.back()).WithContext("'" + dir + "'"));
+      WarnOfOtherBase(*adapters_.back());
     }
-    TRIREME_RETURN_IF_ERROR(MakeDirectories(options_.output_dir));
+    TRIREME_ASSIGN_OR_RETURN(output_, StagedFolder::Create(options_.output_dir));
     TRIREME_RETURN_IF_ERROR(WriteWeights());
-    TRIREME_RETURN_IF_ERROR(CopyTokenizerFiles(options_.base_dir, options_.output_dir));
+    TRIREME_RETURN_IF_ERROR(CopyTokenizerFiles(options_.base_dir, output_->path()));
     if (!options_.tokenizer_dir.empty()) {
-      TRIREME_RETURN_IF_ERROR(CopyTokenizerFiles(options_.tokenizer_dir, options_.output_dir));
+      TRIREME_RETURN_IF_ERROR(CopyTokenizerFiles(options_.tokenizer_dir, output_->path()));
     }
-    // Last, so that a folder with a config.json is a whole model.
-    return WriteFile((fs::path(options_.output_dir) / "config.json").string(), NewConfig());
+    TRIREME_RETURN_IF_ERROR(WriteFile(Staged("config.json"), NewConfig()));
+    return output_->Commit("config.json");
   }
 
  private:
@@ -86,24 +103,6 @@ class Merger {
     Shape shape;
   };
 
-  Status CheckOptions() {
-    if (options_.base_dir.empty()) return InvalidArgument("--base_dir is missing");
-    if (options_.lora_dirs.empty()) return InvalidArgument("--lora_dir is missing");
-    if (options_.output_dir.empty()) return InvalidArgument("--output_dir is missing");
-    if (!std::isfinite(options_.scale)) return InvalidArgument("--scale is not a finite number");
-    std::error_code ignored;
-    if (fs::equivalent(options_.base_dir, options_.output_dir, ignored)) {
-      return InvalidArgument("--output_dir '{}' is the base's own folder; choose another",
-                             options_.output_dir);
-    }
-    if (options_.dtype == "auto") return OkStatus();
-    TRIREME_ASSIGN_OR_RETURN(dtype_, ParseDType(options_.dtype));
-    if (dtype_ != DType::kFloat32 && dtype_ != DType::kFloat16 && dtype_ != DType::kBFloat16) {
-      return InvalidArgument("--dtype {} is not one of float32, float16, bfloat16", options_.dtype);
-    }
-    return OkStatus();
-  }
-
   Status ReadConfig() {
     const std::string path = (fs::path(options_.base_dir) / "config.json").string();
     TRIREME_ASSIGN_OR_RETURN(const std::string text, ReadFile(path, kMaxConfigBytes));
@@ -114,6 +113,28 @@ class Merger {
           "'{}' has a 'quantization_config'; adapters are merged into float models", path);
     }
     return OkStatus();
+  }
+
+  std::string Staged(std::string_view name) const {
+    return (fs::path(output_->path()) / name).string();
+  }
+
+  // The shapes of a model's relatives fit too, but the sum would mean nothing. Names are all that
+  // there is to tell by: of the folder, of what the base calls itself, of a cache's snapshot.
+  void WarnOfOtherBase(const LoraAdapter& adapter) const {
+    if (adapter.base_name().empty()) return;
+    const std::string wanted = LastName(adapter.base_name());
+    const auto own = config_.find("_name_or_path");
+    std::string names;
+    if (own != config_.end() && own->is_string()) names = LastName(own->get<std::string>());
+    std::error_code ignored;
+    for (const fs::path& part : fs::weakly_canonical(options_.base_dir, ignored)) {
+      names += "/" + LastName(part.string());
+    }
+    if (("/" + names + "/").find("/" + wanted + "/") != std::string::npos) return;
+    LogWarning("lora_base_differs adapter={} made_for={} base={} reason={}", adapter.dir(),
+               Quoted(adapter.base_name()), options_.base_dir,
+               Quoted("merged into another model than it was made for, an adapter spoils it"));
   }
 
   Status CheckTargets(const LoraAdapter& adapter) const {
@@ -172,10 +193,9 @@ class Merger {
       table.push_back({entry.name, entry.dtype, entry.shape});
       total += DTypeBytes(entry.dtype, entry.shape.num_elements());
     }
-    TRIREME_ASSIGN_OR_RETURN(
-        const std::unique_ptr<SafetensorsWriter> writer,
-        SafetensorsWriter::Create((fs::path(options_.output_dir) / "model.safetensors").string(),
-                                  std::move(table), {{"format", "pt"}}));
+    TRIREME_ASSIGN_OR_RETURN(const std::unique_ptr<SafetensorsWriter> writer,
+                             SafetensorsWriter::Create(Staged("model.safetensors"),
+                                                       std::move(table), {{"format", "pt"}}));
     int64_t done = 0;
     for (const Entry& entry : entries) {
       TRIREME_RETURN_IF_ERROR(WriteEntry(entry, *writer).WithContext(entry.name));
@@ -239,9 +259,26 @@ class Merger {
   std::unique_ptr<TensorSource> base_;
   ordered_json config_;
   std::vector<std::unique_ptr<LoraAdapter>> adapters_;
+  std::unique_ptr<StagedFolder> output_;
 };
 
 }  // namespace
+
+Status CheckOptions(const LoraMergeOptions& options) {
+  if (options.base_dir.empty()) return InvalidArgument("--base_dir is missing");
+  if (options.lora_dirs.empty()) return InvalidArgument("--lora_dir is missing");
+  if (options.output_dir.empty()) return InvalidArgument("--output_dir is missing");
+  if (!std::isfinite(options.scale)) return InvalidArgument("--scale is not a finite number");
+  std::error_code ignored;
+  if (fs::equivalent(options.base_dir, options.output_dir, ignored)) {
+    return InvalidArgument("--output_dir '{}' is the base's own folder; choose another",
+                           options.output_dir);
+  }
+  for (const char* dtype : {"auto", "float32", "float16", "bfloat16"}) {
+    if (options.dtype == dtype) return OkStatus();
+  }
+  return InvalidArgument("--dtype {} is not one of float32, float16, bfloat16", options.dtype);
+}
 
 Status MergeLora(const LoraMergeOptions& options, const ConvertProgressFn& progress) {
   return Merger(options, progress).Run();

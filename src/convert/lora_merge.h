@@ -18,6 +18,9 @@ struct LoraMergeOptions {
   std::string output_dir;
 };
 
+// What is wrong with the options, whatever the models. MergeLora checks them too.
+Status CheckOptions(const LoraMergeOptions& options);
+
 // Writes model.safetensors, config.json and the tokenizer's files. The sum is computed in float32
 // and rounded once. Errors name the adapter, tensor or option at fault.
 Status MergeLora(const LoraMergeOptions& options, const ConvertProgressFn& progress);

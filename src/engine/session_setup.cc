@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "base/status.h"
+#include "formats/model_facts.h"
 
 namespace trireme::engine {
 namespace {
@@ -30,9 +31,11 @@ Status CheckRow(const StepRow& row, const SessionLimits& limits, int vocab_size)
 }  // namespace
 
 SessionLimits ResolveLimits(const LoadedEngine& engine, const SessionOptions& options) {
+  const int max_seq_len = Override(options.limits.max_seq_len, engine.max_seq_len);
+  WarnBeyondPositions(engine.model, max_seq_len);
   return {.max_batch_size = Override(options.limits.max_batch_size, engine.max_batch_size),
           .max_num_tokens = Override(options.limits.max_num_tokens, engine.max_num_tokens),
-          .max_seq_len = Override(options.limits.max_seq_len, engine.max_seq_len)};
+          .max_seq_len = max_seq_len};
 }
 
 StatusOr<int> NumKvBlocks(const KvCacheConfig& config, const KvLayout& layout,
