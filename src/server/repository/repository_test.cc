@@ -69,6 +69,53 @@ TEST_F(RepositoryTest, ExplicitLoadAndUnload) {
   for (const char* name : {"..", "%20", "a..b"}) EXPECT_NE(Load(name).status, 200) << name;
 }
 
+TEST_F(RepositoryTest, AFailedLoadByRequestLeavesTheServerReady) {
+  repository_.Add("a", testing::IdentityConfig("TYPE_INT32"));
+  repository_.Add("bad", "backend: 'nothing'");
+  ASSERT_TRUE(Start({.control_mode = ControlMode::kExplicit, .load_models = {"a"}}).ok());
+  EXPECT_EQ(Status200("/v2/health/ready"), 200);
+  EXPECT_EQ(Load("bad").status, 400);
+  EXPECT_EQ(Status200("/v2/models/bad/ready"), 400);
+  EXPECT_EQ(Status200("/v2/health/ready"), 200);
+}
+
+TEST_F(RepositoryTest, TheEndWaitsForAVersionThatWasReplaced) {
+  const auto config = [](int delay_ms) {
+    return testing::IdentityConfig(
+        "TYPE_INT32", "[-1]",
+        fmt::format("parameters {{ key: 'execute_delay_ms' value {{ string_value: '{}' }} }}",
+                    delay_ms));
+  };
+  repository_.Add("a", config(1500));
+  ASSERT_TRUE(Start({.control_mode = ControlMode::kExplicit, .load_models = {"*"}}).ok());
+  Reply reply;
+  std::thread client(
+      [&] { reply = Post(server_->http_port(), "/v2/models/a/generate", R"({"INPUT0": 1})"); });
+  while (server_->core().FindModel("a", -1).value()->num_in_flight() == 0) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  repository_.Add("a", config(1));
+  EXPECT_EQ(Load("a").status, 200);
+  server_->core().repository().Shutdown(60'000);
+  client.join();
+  EXPECT_EQ(reply.status, 200) << reply.body;
+}
+
+TEST_F(RepositoryTest, NamesOfTheModelOnTheCommandLineAreTaken) {
+  repository_.Add("a", testing::IdentityConfig("TYPE_INT32"));
+  ASSERT_TRUE(Start({.control_mode = ControlMode::kExplicit}).ok());
+  std::vector<std::string> warnings;
+  ModelConfig config = ParseModelConfig("backend: 'identity'", "", warnings).value();
+  Repository& repository = server_->core().repository();
+  const auto backend = repository.backends().Find("identity").value();
+  ASSERT_TRUE(repository.Add({"a", "b", "a"}, config, backend).ok());
+  EXPECT_EQ(Get(server_->http_port(), "/v2/models/b/config").Json()["name"], "b");
+  const Reply taken = Load("a");
+  EXPECT_EQ(taken.status, 400);
+  EXPECT_NE(taken.Error().find("the server was started with"), std::string::npos);
+  EXPECT_FALSE(repository.Add({"a/b"}, config, backend).ok());
+}
+
 TEST_F(RepositoryTest, OverridesOfConfigurationAndFiles) {
   repository_.Add("a", testing::IdentityConfig("TYPE_INT32"));
   ASSERT_TRUE(Start({.control_mode = ControlMode::kExplicit}).ok());
