@@ -123,6 +123,28 @@ TEST_F(LoraMergeTest, WholeTensorsReplaceAndMayGrowTheVocabulary) {
   EXPECT_EQ(config["vocab_size"], 4);
 }
 
+// As PEFT saves an adapter of a resized embedding: its weight from below the adapter too.
+TEST_F(LoraMergeTest, WeightsFromBelowAnAdapterTakeTheBasesPlace) {
+  const std::string embedding = "base_model.model.model.embed_tokens.";
+  const Tensors tensors = {{embedding + "base_layer.weight", {{4, 2}, {1, 1, 1, 1, 1, 1, 9, 9}}},
+                           {embedding + "lora_embedding_A", {{1, 4}, {1, 0, 2, 0}}},
+                           {embedding + "lora_embedding_B", {{2, 1}, {1, 10}}}};
+  WriteAdapter("resized", {}, tensors);
+  ASSERT_TRUE(Merge({"resized"}).ok());
+  EXPECT_THAT(Merged()["model.embed_tokens.weight"].values, ElementsAre(5, 41, 1, 1, 9, 81, 9, 9));
+  EXPECT_EQ(Merged().size(), 2u);
+  // Once more from the same weight, not on top of the first.
+  ASSERT_TRUE(Merge({"resized", "resized"}).ok());
+  EXPECT_THAT(Merged()["model.embed_tokens.weight"].values, ElementsAre(5, 41, 1, 1, 9, 81, 9, 9));
+  Tensors saved = Pair();
+  saved[embedding + "original_module.weight"] = {{3, 2}, {0, 0, 0, 0, 0, 0}};
+  saved[embedding + "modules_to_save.weight"] = {{3, 2}, {7, 7, 7, 7, 7, 7}};
+  WriteAdapter("saved", {}, saved);
+  ASSERT_TRUE(Merge({"saved"}).ok());
+  EXPECT_THAT(Merged()["model.embed_tokens.weight"].values, ElementsAre(7, 7, 7, 7, 7, 7));
+  EXPECT_EQ(Merged().size(), 2u);
+}
+
 TEST_F(LoraMergeTest, EmbeddingsAreUpdatedTransposed) {
   WriteAdapter("embedding", {},
                {{"base_model.model.model.embed_tokens.lora_embedding_A", {{1, 3}, {1, 0, 2}}},

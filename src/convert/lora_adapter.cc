@@ -125,20 +125,29 @@ StatusOr<std::unique_ptr<LoraAdapter>> LoraAdapter::Open(const std::string& dir)
   return adapter;
 }
 
+bool LoraAdapter::TakeWholeTensor(const std::string& name, const std::string& full) {
+  constexpr std::string_view kSaved = ".modules_to_save";
+  // A module's weight from below its adapter, saved where it may differ from the base's (a resized
+  // embedding); a trained one goes before it.
+  for (const std::string_view below : {".base_layer", ".original_module"}) {
+    if (const size_t at = name.find(below); at != std::string::npos) {
+      replacements_.try_emplace(std::string(name).erase(at, below.size()), full);
+      return true;
+    }
+  }
+  if (SplitLoraName(name)) return false;
+  std::string base = name;
+  if (const size_t at = base.find(kSaved); at != std::string::npos) base.erase(at, kSaved.size());
+  replacements_[base] = full;
+  return true;
+}
+
 Status LoraAdapter::SortTensors() {
   constexpr std::string_view kPrefix = "base_model.model.";
   for (const std::string& full : tensors_->Names()) {
     const std::string name = full.starts_with(kPrefix) ? full.substr(kPrefix.size()) : full;
+    if (TakeWholeTensor(name, full)) continue;
     const std::optional<LoraName> lora = SplitLoraName(name);
-    if (!lora) {
-      std::string base = name;
-      constexpr std::string_view kSaved = ".modules_to_save";
-      if (const size_t at = base.find(kSaved); at != std::string::npos) {
-        base.erase(at, kSaved.size());
-      }
-      replacements_[base] = full;
-      continue;
-    }
     LoraUpdate& update = updates_[lora->module + ".weight"];
     const bool embedding = lora->kind.starts_with("lora_embedding_");
     if (lora->kind == "lora_A" || lora->kind == "lora_embedding_A") {

@@ -39,6 +39,8 @@ class LoraAdapter {
  private:
   LoraAdapter() = default;
   Status SortTensors();
+  // False for a half of a low-rank pair. `name` is `full` without PEFT's prefix.
+  bool TakeWholeTensor(const std::string& name, const std::string& full);
 
   std::string dir_;
   std::string base_name_;

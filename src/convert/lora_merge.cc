@@ -208,9 +208,12 @@ class Merger {
   Status WriteEntry(const Entry& entry, SafetensorsWriter& writer) const {
     TRIREME_ASSIGN_OR_RETURN(const TensorView view, entry.source->Get(entry.source_name));
     std::vector<float> values;
+    // What replaces a tensor replaces what earlier adapters made of it.
+    bool begun = entry.source == base_.get();
     for (const auto& adapter : adapters_) {
+      begun = begun || entry.source == &adapter->tensors();
       const auto update = adapter->updates().find(entry.name);
-      if (update == adapter->updates().end()) continue;
+      if (!begun || update == adapter->updates().end()) continue;
       if (values.empty()) values = ToFloats(view);
       TRIREME_RETURN_IF_ERROR(
           AddUpdate(*adapter, update->second, options_.scale, entry.shape, values));
