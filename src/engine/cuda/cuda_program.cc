@@ -53,11 +53,14 @@ class CudaLaunchBinder {
       StatusOr<LaunchFn> bound = Bind(launch, static_cast<int>(i));
       if (!bound.ok()) return bound.status().WithContext(launch.name);
       const bool head = RowsOf(launch) == plan::Rows::kLogitRows;
+      const bool piece = launch.kind == OpKind::kLinear || launch.kind == OpKind::kPagedAttention;
+      if (!head && !piece) program_.region_.AddOther();
       program_.launches_.push_back({launch.name, static_cast<int>(i),
                                     head ? CudaProgram::Part::kHead : CudaProgram::Part::kTrunk,
                                     std::move(*bound)});
     }
-    return OkStatus();
+    if (!options_.decode_region) return OkStatus();
+    return program_.region_.Finish(program_.kv_, context_);
   }
 
  private:
@@ -289,6 +292,17 @@ class CudaLaunchBinder {
     operands.x_scale = scales.input;
     TRIREME_ASSIGN_OR_RETURN(operands.y_scale, ScaleOfBuffer(out));
     const plan::Rows rows = RowsOf(launch);
+    const DType y_dtype = plan_.buffers[static_cast<size_t>(out)].dtype;
+    if (rows == plan::Rows::kTokens) {
+      TRIREME_ASSIGN_OR_RETURN(
+          const cuda::LinearProblem problem,
+          cuda::LinearProblemOf(attrs,
+                                {.dtype = plan_.dtype,
+                                 .x = plan_.buffers[static_cast<size_t>(in)].dtype,
+                                 .y = y_dtype},
+                                plan_.weights[static_cast<size_t>(launch.weights[0])].quant));
+      program_.region_.AddLinear(problem, operands);
+    }
     const LinearBindings* linears = program_.linears_.get();
     std::byte* workspace = program_.workspace_.data();
     LaunchFn run = [=](const cuda::StepView& step, cuda::LaunchContext& context) {
@@ -297,7 +311,6 @@ class CudaLaunchBinder {
       now.num_tokens = CountOf(rows, step);
       return linears->Kernel(index, now.num_rows).Run(now, workspace, context);
     };
-    const DType y_dtype = plan_.buffers[static_cast<size_t>(out)].dtype;
     return cuda::AddsBiasApart(attrs, y_dtype) ? WithBias(launch, std::move(run)) : run;
   }
 
@@ -408,6 +421,7 @@ class CudaLaunchBinder {
     const cuda::RopeKvWriteParams rope = rope_;
     const cuda::KvView* kv = &program_.kv_;
     const float kv_scale = kv_scale_;
+    program_.region_.AddAttention(rope, params, kv_scale);
     return LaunchFn([=](const cuda::StepView& step, cuda::LaunchContext& context) {
       cuda::RopeKvWriteParams write = rope;
       cuda::PagedAttentionParams read = params;
@@ -540,10 +554,24 @@ StatusOr<std::unique_ptr<CudaProgram>> CudaProgram::Bind(const plan::Plan& plan,
   return program;
 }
 
+Status CudaProgram::RunRegion(const cuda::StepView& step, cuda::LaunchContext& context) const {
+  return cuda::CudaStatus(region_.Run(step, kv_, context), context.last_launch)
+      .WithContext("the decoder layers");
+}
+
 Status CudaProgram::Run(Part part, const cuda::StepView& step, cuda::LaunchContext& context,
                         LaunchTimer* timer) const {
+  // Launches are timed one by one.
+  const bool in_region =
+      part == Part::kTrunk && timer == nullptr && region_.Serves(step, kv_, context);
+  int number = -1;  // of the launch in its part
   for (const BoundLaunch& launch : launches_) {
     if (launch.part != part) continue;
+    ++number;
+    if (in_region && number == region_.first_launch()) {
+      TRIREME_RETURN_IF_ERROR(RunRegion(step, context));
+    }
+    if (in_region && number >= region_.first_launch() && number < region_.end_launch()) continue;
     Status status = launch.run(step, context);
     if (status.ok() && timer != nullptr) status = timer->Mark(launch.index, context.stream);
     if (!status.ok()) {

@@ -14,6 +14,7 @@
 #include "device/cuda/launch.h"
 #include "device/cuda/stream.h"
 #include "engine/cuda/cuda_weights.h"
+#include "engine/cuda/decode_region_layers.h"
 #include "engine/cuda/launch_timer.h"
 #include "engine/cuda/linear_bindings.h"
 #include "kernels/cuda/types.h"
@@ -27,6 +28,8 @@ struct CudaProgramOptions {
   int max_seqs = 0;
   int max_seq_len = 0;
   int tokens_per_block = 0;
+  // Few decoding tokens go through all layers in one launch (kernels/cuda/decode_region.h).
+  bool decode_region = false;
 };
 
 class CudaProgram {
@@ -59,6 +62,8 @@ class CudaProgram {
     LaunchFn run;
   };
 
+  Status RunRegion(const cuda::StepView& step, cuda::LaunchContext& context) const;
+
   explicit CudaProgram(const plan::Plan& plan) : plan_(plan) {}
 
   const plan::Plan& plan_;
@@ -70,6 +75,7 @@ class CudaProgram {
   std::vector<cuda::DeviceBuffer> tables_;             // rotary tables, slopes
   cuda::KvView kv_;
   std::vector<BoundLaunch> launches_;
+  DecodeRegionLayers region_;
 };
 
 }  // namespace trireme::engine

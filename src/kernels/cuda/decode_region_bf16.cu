@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/cuda/decode_region.cuh"
+
+namespace trireme::cuda {
+
+template <>
+cudaError_t LaunchDecodeRegion<__nv_bfloat16>(const DecodeRegionParams& params,
+                                              const DecodeRegionPlan& plan,
+                                              LaunchContext& context) {
+  if (params.weight == Element::kFloat8E4M3) {
+    return LaunchFormat<__nv_bfloat16, E4M3Weight>(params, plan, context);
+  }
+  return LaunchFormat<__nv_bfloat16, SixteenBitWeight<__nv_bfloat16, MmaBFloat16>>(params, plan,
+                                                                                   context);
+}
+
+}  // namespace trireme::cuda
