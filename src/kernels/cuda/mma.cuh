@@ -21,6 +21,12 @@ __device__ inline uint32_t SharedAddress(const void* pointer) {
   return static_cast<uint32_t>(__cvta_generic_to_shared(pointer));
 }
 
+__device__ inline void StoreShared16(uint32_t target, const uint4& x) {
+  asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(target), "r"(x.x), "r"(x.y),
+               "r"(x.z), "r"(x.w)
+               : "memory");
+}
+
 // Copies 16 bytes past the L1 cache (each key and value is read once), or writes zeros.
 __device__ inline void CopyAsync16(uint32_t target, const void* source, bool valid) {
   asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(target), "l"(source),
@@ -112,6 +118,13 @@ template <>
 __device__ inline uint32_t Pack2<__half>(float low, float high) {
   const __half2 pair = __floats2half2_rn(low, high);
   return *reinterpret_cast<const uint32_t*>(&pair);
+}
+
+// Two floats as neighbouring float16, `low` first; what is beyond their range becomes the largest.
+__device__ inline uint32_t PackFinite(float low, float high) {
+  uint32_t pair;
+  asm("cvt.rn.satfinite.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+  return pair;
 }
 
 // Four e4m3 values as float16, `low` of the lower 16 bits. In PTX because the compiler takes the

@@ -678,11 +678,12 @@ struct DecodeWarp {
     Store(piece, rules.scale, sums, piece.whole ? -1 : slot);
   }
 
-  // A worker's way through its share: the item that it stands at, and whether it goes on after the
-  // share.
+  // A worker's way through its share.
   struct Progress {
-    DecodeWorker work;
-    bool open;
+    DecodeWorker work;   // the item that it stands at
+    bool open;           // which goes on after the share
+    int last_worker;     // if it does: that has a part of it
+    DecodeWorker first;  // the share's beginning
   };
 
   __device__ void Work(Progress& at) const {
@@ -704,7 +705,7 @@ struct DecodeWarp {
   // Sums the split items whose last part in this block is the worker's: the one that goes on in the
   // next block, and the one that began before its share and ended in it.
   __device__ void SumItems(const Progress& at) const {
-    const DecodeWorker begin = a.plan.workers[worker];
+    const DecodeWorker& begin = at.first;
     const int item = at.work.seq * a.plan.units + at.work.unit;
     const int first_item = begin.seq * a.plan.units + begin.unit;
     const int before = begin.tile > 0 ? begin.first_worker : worker;  // that has its first item
@@ -714,7 +715,7 @@ struct DecodeWarp {
       ItemParts parts = {item, item == first_item ? before : worker, worker};
       if (end == 0) {
         if (!at.open || (worker + 1) % Config::kWarps != 0) continue;
-        parts.last_worker = a.plan.workers[worker + 1].last_worker;
+        parts.last_worker = at.last_worker;
       } else {
         if (before == worker || (at.open && item == first_item)) continue;
         work = begin;
@@ -726,7 +727,9 @@ struct DecodeWarp {
   }
 
   __device__ void Run() const {
-    Progress at = {a.plan.workers[worker], false};
+    const DecodeWorker work = a.plan.workers[worker];
+    const int next = min(worker + 1, a.plan.max_workers - 1);
+    Progress at = {work, false, a.plan.workers[next].last_worker, work};
     const bool busy = at.work.num_tiles > 0;
     if (busy) Work(at);
     __syncthreads();

@@ -167,10 +167,8 @@ struct PrefillSm90Block {
     uint32_t* pairs = reinterpret_cast<uint32_t*>(&x);
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      const __half2 pair =
-          __halves2half2(ToOperand<__half>(__uint_as_float(pairs[i] << 16)),
-                         ToOperand<__half>(__uint_as_float(pairs[i] & 0xffff0000u)));
-      pairs[i] = *reinterpret_cast<const uint32_t*>(&pair);
+      pairs[i] =
+          PackFinite(__uint_as_float(pairs[i] << 16), __uint_as_float(pairs[i] & 0xffff0000u));
     }
   }
 
@@ -207,7 +205,7 @@ struct PrefillSm90Block {
       CopyAsyncWait<0>();
       if (convert) {
         unsigned char* base = DynamicShared() + (Queries(buffer) - shared);
-#pragma unroll 4
+#pragma unroll 8
         for (int i = thread; i < kPrefillRows * kPieces; i += kQueryThreads) {
           ToHalves(*reinterpret_cast<uint4*>(base + QueryPlace(i)));
         }
@@ -290,41 +288,39 @@ struct PrefillSm90Block {
   }
 
   // Turns a slot's FP8 rows into float16 rows at `target`; those outside [first, end) become zeros.
-  // A thread has the same 16 bytes of every kRowsAtOnce-th row, whose place in the row's order is
-  // then always the same.
+  // A thread has the same 8 columns of every kRowsAtOnce-th row.
   __device__ void ConvertSlot(int slot, uint32_t target, int first, int end) const {
-    constexpr int kPieces = kDim / 16;  // of a stored row
+    constexpr int kPieces = kDim / 8;
     constexpr int kRowsAtOnce = Config::kConvertWarps * 32 / kPieces;
-    static_assert(kRowsAtOnce % 8 == 0, "rows' order repeats after eight");
+    constexpr int kLoads = Config::kStoredKeys / kRowsAtOnce;
+    constexpr int kTogether = 8;  // loads that are under way at once
+    static_assert(8 % kRowsAtOnce == 0, "a row's order is its first row's and what i adds");
     const int thread = static_cast<int>(threadIdx.x) % (Config::kConvertWarps * 32);
     const int row0 = thread / kPieces;
     const int piece = thread % kPieces;
-    // The right half of a row's columns goes odd piece first, so that a row meets no bank twice.
-    const bool odd = piece >= 4;
-    const int place = ((piece % 4 * 2 + (odd ? 1 : 0)) ^ (row0 % 8)) * 16;
-    const unsigned char* from = DynamicShared() + (Stored(slot) - shared) + thread * 16;
-    unsigned char* to =
-        DynamicShared() + (target - shared) + (odd ? Config::kHalfBytes : 0) + row0 * 128;
+    const unsigned char* from = DynamicShared() + (Stored(slot) - shared) + thread * 8;
+    const uint32_t to =
+        target + piece / 8 * Config::kHalfBytes + row0 * 128 + ((piece % 8) ^ row0) * 16;
     const bool all = first <= 0 && end >= Config::kStoredKeys;
-#pragma unroll 4
-    for (int i = 0; i < Config::kStoredKeys / kRowsAtOnce; ++i) {
-      uint4 x = *reinterpret_cast<const uint4*>(from + i * kRowsAtOnce * kDim);
-      const int row = row0 + i * kRowsAtOnce;
-      if (!all && (row < first || row >= end)) x = uint4{0, 0, 0, 0};
-      unsigned char* row_to = to + i * kRowsAtOnce * 128;
-      *reinterpret_cast<uint4*>(row_to + place) = HalvesOfEight(odd ? x.z : x.x, odd ? x.w : x.y);
-      *reinterpret_cast<uint4*>(row_to + (place ^ 16)) =
-          HalvesOfEight(odd ? x.x : x.z, odd ? x.y : x.w);
+#pragma unroll 1
+    for (int batch = 0; batch < kLoads; batch += kTogether) {
+      uint2 x[kTogether];
+#pragma unroll
+      for (int i = 0; i < kTogether; ++i) {
+        x[i] = *reinterpret_cast<const uint2*>(from + (batch + i) * kRowsAtOnce * kDim);
+        const int row = row0 + (batch + i) * kRowsAtOnce;
+        if (!all && (row < first || row >= end)) x[i] = uint2{0, 0};
+      }
+#pragma unroll
+      for (int i = 0; i < kTogether; ++i) {
+        uint4 halves;
+        HalvesOfE4M3(x[i].x, halves.x, halves.y);
+        HalvesOfE4M3(x[i].y, halves.z, halves.w);
+        StoreShared16((to ^ (i * kRowsAtOnce % 8 * 16)) + (batch + i) * kRowsAtOnce * 128, halves);
+      }
     }
     FenceAsyncProxy();
     __syncwarp();
-  }
-
-  __device__ static uint4 HalvesOfEight(uint32_t left, uint32_t right) {
-    uint4 halves;
-    HalvesOfE4M3(left, halves.x, halves.y);
-    HalvesOfE4M3(right, halves.z, halves.w);
-    return halves;
   }
 
   // The last warps of the warpgroup that copies.

@@ -254,7 +254,7 @@ __device__ inline __nv_bfloat16 ToOperand<__nv_bfloat16>(float x) {
 }
 template <>
 __device__ inline __half ToOperand<__half>(float x) {
-  return __float2half_rn(fminf(fmaxf(x, -65504.0f), 65504.0f));
+  return __ushort_as_half(static_cast<uint16_t>(PackFinite(x, 0.0f)));
 }
 
 // Elements first and second of packed row `row`'s query, rotated where the launch is fused.
