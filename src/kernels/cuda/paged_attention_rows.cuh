@@ -41,7 +41,8 @@ __device__ inline SequenceRows RowsOf(const int32_t* cu_query_lens, const int32_
   return {first, context_lens[seq], query_len, group, window, query_len * group};
 }
 
-// Worker w's share of the decode tiles is [FirstTileOfWorker(w), FirstTileOfWorker(w + 1)).
+// Worker w's share of the decode tiles is [FirstTileOfWorker(w), FirstTileOfWorker(w + 1)) where no item
+// is left whole.
 __device__ inline int FirstTileOfWorker(int worker, int workers, int tiles) {
   return static_cast<int>(int64_t{tiles} * worker / workers);
 }
