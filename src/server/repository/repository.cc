@@ -117,7 +117,8 @@ void Repository::LoadAtStart() {
   for (const ModelFolder& folder : folders.ok() ? *folders : std::vector<ModelFolder>()) {
     if (!wanted(folder.name)) {
       MutexLock lock(mutex_);
-      models_[folder.name].dir = folder.dir;
+      Entry& entry = models_[folder.name];
+      if (entry.versions.empty()) entry.dir = folder.dir;
       continue;
     }
     const Status loaded = LoadFolder(folder, {});
@@ -335,6 +336,7 @@ Status Repository::Add(const std::vector<std::string>& names, const ModelConfig&
     MutexLock lock(mutex_);
     Entry& entry = models_[name];
     if (!entry.versions.empty()) continue;  // a name given twice
+    entry.dir.clear();                      // a folder of that name is not read
     entry.wanted = true;
     entry.versions[1] = {kReady, "", std::move(model)};
   }
