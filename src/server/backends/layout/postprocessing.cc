@@ -11,13 +11,23 @@ namespace {
 const std::vector<TensorConfig>& Inputs() {
   static const auto* inputs = new std::vector<TensorConfig>{
       {.name = "TOKENS_BATCH", .type = DataType::kInt32, .dims = {-1, -1}},
-      {.name = "SEQUENCE_LENGTH", .type = DataType::kInt32, .dims = {-1}}};
+      {.name = "SEQUENCE_LENGTH", .type = DataType::kInt32, .dims = {-1}},
+      {.name = "CUM_LOG_PROBS", .type = DataType::kFp32, .dims = {-1}},
+      {.name = "OUTPUT_LOG_PROBS", .type = DataType::kFp32, .dims = {-1, -1}},
+      {.name = "CONTEXT_LOGITS", .type = DataType::kFp32, .dims = {-1, -1}},
+      {.name = "GENERATION_LOGITS", .type = DataType::kFp32, .dims = {-1, -1, -1}},
+      {.name = "BATCH_INDEX", .type = DataType::kInt32, .dims = {1}}};
   return *inputs;
 }
 
 const std::vector<TensorConfig>& Outputs() {
-  static const auto* outputs =
-      new std::vector<TensorConfig>{{.name = "OUTPUT", .type = DataType::kBytes, .dims = {-1}}};
+  static const auto* outputs = new std::vector<TensorConfig>{
+      {.name = "OUTPUT", .type = DataType::kBytes, .dims = {-1}},
+      {.name = "OUT_CUM_LOG_PROBS", .type = DataType::kFp32, .dims = {-1}},
+      {.name = "OUT_OUTPUT_LOG_PROBS", .type = DataType::kFp32, .dims = {-1, -1}},
+      {.name = "OUT_CONTEXT_LOGITS", .type = DataType::kFp32, .dims = {-1, -1}},
+      {.name = "OUT_GENERATION_LOGITS", .type = DataType::kFp32, .dims = {-1, -1, -1}},
+      {.name = "OUT_BATCH_INDEX", .type = DataType::kInt32, .dims = {1}}};
   return *outputs;
 }
 
@@ -91,6 +101,12 @@ class PostprocessingModel : public BackendModel {
     response.outputs.push_back(
         MakeTensor("OUTPUT", DataType::kBytes, {std::ssize(lengths)}, std::move(texts)));
     response.outputs.back().ends_stream = tokens.ends_stream;
+    // Older layouts lead what is not text through here, as it is.
+    for (const Tensor& input : request.inputs) {
+      if (input.name == "TOKENS_BATCH" || input.name == "SEQUENCE_LENGTH") continue;
+      response.outputs.push_back(input);
+      response.outputs.back().name = "OUT_" + input.name;
+    }
     return response;
   }
 
@@ -102,8 +118,12 @@ class PostprocessingBackend : public Backend {
  public:
   Status Complete(const CompletionContext& context, ModelConfig& config) const override {
     if (config.inputs.empty() && config.outputs.empty()) {
-      config.inputs = Inputs();
-      config.outputs = Outputs();
+      config.inputs = {Inputs().begin(), Inputs().begin() + 2};
+      config.outputs = {Outputs().front()};
+    }
+    // What the text model was not asked for does not come.
+    for (TensorConfig& input : config.inputs) {
+      input.optional |= input.name != "TOKENS_BATCH" && input.name != "SEQUENCE_LENGTH";
     }
     config.dynamic_batching.reset();  // nothing waits here
     return OkStatus();
@@ -111,7 +131,8 @@ class PostprocessingBackend : public Backend {
 
   StatusOr<std::unique_ptr<BackendModel>> Load(const BackendContext& context) const override {
     TRIREME_RETURN_IF_ERROR(CheckLayoutConfig(context.config, kParameters, Inputs(), Outputs()));
-    if (context.config.inputs.size() != Inputs().size()) {
+    if (context.config.FindInput("TOKENS_BATCH") == nullptr ||
+        context.config.FindInput("SEQUENCE_LENGTH") == nullptr) {
       return InvalidArgument("model '{}' must declare inputs TOKENS_BATCH and SEQUENCE_LENGTH",
                              context.config.name);
     }

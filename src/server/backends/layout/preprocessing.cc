@@ -39,6 +39,7 @@ const std::vector<TensorConfig>& Inputs() {
                {.name = "PROMPT_TABLE_EXTRA_ID", .type = kUint64, .dims = {1}},
                {.name = "IMAGE_BYTES", .type = kUint8, .dims = {-1, -1, -1, -1}},
                {.name = "IMAGE_URL", .type = kBytes, .dims = {1}},
+               {.name = "IMAGE", .type = kFp16, .dims = {-1, -1, -1, -1}},
                {.name = "IMAGES", .type = kBytes, .dims = {-1}},
                {.name = "VIDEO_BYTES", .type = kUint8, .dims = {-1, -1, -1, -1}}}));
   return *inputs;
@@ -76,8 +77,9 @@ constexpr LayoutParameter kParameters[] = {
     {"add_special_tokens", true}, {"tokenizer_type", true}, {"multimodal_model_path", false},
     {"max_num_images", false},    {"hf_model_path", false}};
 
-constexpr const char* kUnavailable[] = {
-    "DECODER_QUERY", "PROMPT_TABLE_EXTRA_ID", "IMAGE_BYTES", "IMAGE_URL", "IMAGES", "VIDEO_BYTES"};
+constexpr const char* kUnavailable[] = {"IMAGE",       "DECODER_QUERY", "PROMPT_TABLE_EXTRA_ID",
+                                        "IMAGE_BYTES", "IMAGE_URL",     "IMAGES",
+                                        "VIDEO_BYTES"};
 
 // One row of a batch, in token ids.
 struct Encoded {

@@ -137,6 +137,7 @@ constexpr NoEffect kNoEffect[] = {
     {"request_stats_max_iterations", "statistics of requests are in their log lines"},
     {"max_num_sequences", "max_batch_size of the engine decides"},
     {"executor_worker_path", "one process serves every rank"},
+    {"worker_path", "one process serves every rank"},
     {"participant_ids", "one process serves every rank"},
     {"tokenizer_type", "the tokenizer's files say what it is"},
     {"lora_cache_optimal_adapter_size", "there are no adapters at run time"},
