@@ -48,6 +48,14 @@ class DemoServerTest : public testing::Test {
     auto server = server::Server::Start(config, std::move(*generator));
     ASSERT_TRUE(server.ok()) << server.status().ToString();
     server_ = std::move(*server);
+    // Ports open first; readiness follows.
+    const auto ready = [] {
+      return server::testing::Ask(port(), "GET", "/v2/health/ready").status;
+    };
+    for (int i = 0; i < 2000 && ready() != 200; ++i) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    ASSERT_EQ(ready(), 200);
   }
   static void TearDownTestSuite() {
     server_.reset();
