@@ -59,7 +59,8 @@ class CudaLaunchBinder {
                                     head ? CudaProgram::Part::kHead : CudaProgram::Part::kTrunk,
                                     std::move(*bound)});
     }
-    if (!options_.decode_region) return OkStatus();
+    // A region's sums run in an order of their own.
+    if (plan_.batch_invariant) return OkStatus();
     return program_.region_.Finish(program_.kv_, context_);
   }
 
@@ -562,8 +563,7 @@ Status CudaProgram::RunRegion(const cuda::StepView& step, cuda::LaunchContext& c
 Status CudaProgram::Run(Part part, const cuda::StepView& step, cuda::LaunchContext& context,
                         LaunchTimer* timer) const {
   // Launches are timed one by one.
-  const bool in_region =
-      part == Part::kTrunk && timer == nullptr && region_.Serves(step, kv_, context);
+  const bool in_region = part == Part::kTrunk && timer == nullptr && TakesRegion(step, context);
   int number = -1;  // of the launch in its part
   for (const BoundLaunch& launch : launches_) {
     if (launch.part != part) continue;

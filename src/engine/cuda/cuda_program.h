@@ -28,8 +28,6 @@ struct CudaProgramOptions {
   int max_seqs = 0;
   int max_seq_len = 0;
   int tokens_per_block = 0;
-  // Few decoding tokens go through all layers in one launch (kernels/cuda/decode_region.h).
-  bool decode_region = false;
 };
 
 class CudaProgram {
@@ -48,6 +46,11 @@ class CudaProgram {
   // Submits to context.stream. An error names the launch. `timer` may be null.
   Status Run(Part part, const cuda::StepView& step, cuda::LaunchContext& context,
              LaunchTimer* timer) const;
+
+  // Whether a step of these sizes goes through all layers in one launch.
+  bool TakesRegion(const cuda::StepView& step, const cuda::LaunchContext& context) const {
+    return region_.Serves(step, kv_, context);
+  }
 
   // Device memory, row-major [max_logit_rows, vocab_size]; of the last Run.
   float* logits() const;

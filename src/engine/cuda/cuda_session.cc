@@ -135,23 +135,44 @@ Status CudaSession::AllocateKvCache(const KvCacheConfig& config) {
       "clearing the KV cache");
 }
 
+// The bucket of decode steps of up to `size` sequences, none longer than `longest`.
+cuda::StepView CudaSession::DecodeView(int size, int longest) const {
+  cuda::StepView view = step_.View(size, size, size, 1);
+  if (longest <= DecodeRegionLayers::kLongestSeq) {
+    view.max_seq_len = std::min(view.max_seq_len, DecodeRegionLayers::kLongestSeq);
+  }
+  return view;
+}
+
+CudaSession::GraphKey CudaSession::KeyOf(const cuda::StepView& view) const {
+  return {view.max_seqs, program_->TakesRegion(view, context_)};
+}
+
 // Kernels read the true counts, so that one graph serves every step of its bucket.
+Status CudaSession::CaptureGraph(const cuda::StepView& view) {
+  const GraphKey key = KeyOf(view);
+  if (graphs_.contains(key)) return OkStatus();
+  const auto record = [&]() -> Status {
+    context_.dependent = false;  // follows a copy
+    TRIREME_RETURN_IF_ERROR(step_.Prepare(view, sampler_.last_tokens(), context_));
+    context_.dependent = true;
+    TRIREME_RETURN_IF_ERROR(program_->Run(CudaProgram::Part::kTrunk, view, context_, nullptr));
+    return program_->Run(CudaProgram::Part::kHead, view, context_, nullptr);
+  };
+  StatusOr<cuda::GraphExec> graph = cuda::GraphExec::Capture(stream_, record);
+  context_.dependent = false;
+  if (!graph.ok()) {
+    return graph.status().WithContext(fmt::format("graph of {} sequences", view.max_seqs));
+  }
+  graphs_.emplace(key, std::move(*graph));
+  return OkStatus();
+}
+
 Status CudaSession::CaptureGraphs() {
   for (const int size : decode_buckets_) {
-    const cuda::StepView view = step_.View(size, size, size, 1);
-    const auto record = [&]() -> Status {
-      context_.dependent = false;  // follows a copy
-      TRIREME_RETURN_IF_ERROR(step_.Prepare(view, sampler_.last_tokens(), context_));
-      context_.dependent = true;
-      TRIREME_RETURN_IF_ERROR(program_->Run(CudaProgram::Part::kTrunk, view, context_, nullptr));
-      return program_->Run(CudaProgram::Part::kHead, view, context_, nullptr);
-    };
-    StatusOr<cuda::GraphExec> graph = cuda::GraphExec::Capture(stream_, record);
-    context_.dependent = false;
-    if (!graph.ok()) {
-      return graph.status().WithContext(fmt::format("graph of {} sequences", size));
+    for (const int longest : {1, limits_.max_seq_len}) {
+      TRIREME_RETURN_IF_ERROR(CaptureGraph(DecodeView(size, longest)));
     }
-    graphs_.emplace(size, std::move(*graph));
   }
   return OkStatus();
 }
@@ -193,7 +214,7 @@ CudaSession::StepShape CudaSession::ShapeOfStep() const {
   const auto bucket =
       std::lower_bound(decode_buckets_.begin(), decode_buckets_.end(), step_.num_rows());
   if (decodes && bucket != decode_buckets_.end()) {
-    return {step_.View(*bucket, *bucket, *bucket, 1), true};
+    return {DecodeView(*bucket, step_.longest_seq()), true};
   }
   return {step_.View(step_.num_tokens(), step_.num_rows(), step_.num_logit_rows(),
                      step_.max_query_len()),
@@ -204,7 +225,7 @@ Status CudaSession::Forward(const StepInput& input) {
   TRIREME_RETURN_IF_ERROR(Send(input));
   TRIREME_RETURN_IF_ERROR(clock_.Begin(context_));
   const StepShape shape = ShapeOfStep();
-  const auto graph = shape.decodes ? graphs_.find(shape.view.max_seqs) : graphs_.end();
+  const auto graph = shape.decodes ? graphs_.find(KeyOf(shape.view)) : graphs_.end();
   if (graph != graphs_.end()) {
     ++context_.num_launches;
     TRIREME_RETURN_IF_ERROR(graph->second.Launch(stream_));

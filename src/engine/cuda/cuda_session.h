@@ -52,6 +52,14 @@ class CudaSession : public Session {
   explicit CudaSession(LoadedEngine engine) : engine_(std::move(engine)) {}
   Status Initialise(const SessionOptions& options);
   Status AllocateKvCache(const KvCacheConfig& config);
+  cuda::StepView DecodeView(int size, int longest) const;
+  struct GraphKey {
+    int size = 0;  // the bucket
+    bool region = false;
+    auto operator<=>(const GraphKey&) const = default;
+  };
+  GraphKey KeyOf(const cuda::StepView& view) const;
+  Status CaptureGraph(const cuda::StepView& view);
   Status CaptureGraphs();
   void FillInfo();
 
@@ -86,8 +94,8 @@ class CudaSession : public Session {
   CudaSampler sampler_;
   StepClock clock_;
   std::optional<StepTiming> last_timing_;
-  std::vector<int> decode_buckets_;        // rising
-  std::map<int, cuda::GraphExec> graphs_;  // by bucket; none when they are not wanted
+  std::vector<int> decode_buckets_;             // rising
+  std::map<GraphKey, cuda::GraphExec> graphs_;  // none when they are not wanted
 
   // Rows of logits beyond the last one of a sequence are computed apart, a few at a time.
   cuda::DeviceBuffer all_rows_;                   // counts and logit rows of one such pass

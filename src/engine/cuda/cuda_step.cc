@@ -120,6 +120,7 @@ void CudaStep::PackRows(const StepInput& input, int32_t* words) {
     packed.first_query += query_len;
     header_.num_logit_rows += packed.num_logit_rows;
     header_.max_query_len = std::max(header_.max_query_len, query_len);
+    longest_seq_ = std::max(longest_seq_, row.context_len + query_len);
   }
   header_.num_tokens = packed.first_query;
 }
@@ -136,6 +137,7 @@ int CudaStep::PackSampleRows(std::span<const int> slots, int32_t* words) const {
 
 Status CudaStep::Send(const StepInput& input, const cuda::Stream& stream) {
   header_ = {};
+  longest_seq_ = 0;
   logit_rows_.clear();
   first_queries_.clear();
   sent_slots_.clear();

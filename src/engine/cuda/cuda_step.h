@@ -33,6 +33,8 @@ class CudaStep {
   int num_tokens() const { return header_.num_tokens; }
   int num_logit_rows() const { return header_.num_logit_rows; }
   int max_query_len() const { return header_.max_query_len; }
+  // Tokens of the longest sequence, this step's included.
+  int longest_seq() const { return longest_seq_; }
   // Row of the logits that belongs to the `row`-th row of the input, or -1.
   int logit_row(int row) const { return logit_rows_[static_cast<size_t>(row)]; }
   // First token row of the `row`-th row of the input.
@@ -71,6 +73,7 @@ class CudaStep {
   cuda::DeviceBuffer arrays_;  // of the StepView
   cuda::StepView view_;
   cuda::PackedStepHeader header_;
+  int longest_seq_ = 0;
   std::vector<int> logit_rows_;
   std::vector<int> first_queries_;
   std::vector<int> slot_logit_rows_;
