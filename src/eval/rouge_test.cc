@@ -46,7 +46,8 @@ TEST(RougeTest, ScoresEqualThoseOfRougeScore) {
 }
 
 TEST(RougeTest, TakesTheBestTargetOfEachScore) {
-  for (const nlohmann::json& c : Cases()["multi"]) {
+  const nlohmann::json cases = Cases();
+  for (const nlohmann::json& c : cases["multi"]) {
     const auto targets = c["targets"].get<std::vector<std::string>>();
     ExpectScores(ScoreRougeBest(targets, c["prediction"].get<std::string>(), true), c["stemmed"]);
   }

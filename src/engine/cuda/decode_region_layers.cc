@@ -164,6 +164,7 @@ cuda::DecodeRegionParams DecodeRegionLayers::ParamsOf(const cuda::StepView& step
 bool DecodeRegionLayers::Serves(const cuda::StepView& step, const cuda::KvView& kv,
                                 const cuda::LaunchContext& context) const {
   return params_.num_layers > 0 && step.max_query == 1 && step.max_seq_len <= kLongestSeq &&
+         step.max_tokens <= kMostSeqs &&
          SupportsDecodeRegion(ParamsOf(step, kv), {}, context.num_sms);
 }
 

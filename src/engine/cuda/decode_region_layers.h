@@ -17,8 +17,9 @@ namespace trireme::engine {
 
 class DecodeRegionLayers {
  public:
-  // Beyond it the region's attention is slower than its own launches are (docs/performance.md).
+  // Beyond these the region is slower than launches of their own (docs/performance.md).
   static constexpr int kLongestSeq = 4096;
+  static constexpr int kMostSeqs = 2;
 
   // Is shown the launches of a trunk in their order.
   void AddLinear(const cuda::LinearProblem& problem, const cuda::LinearOperands& operands);

@@ -265,7 +265,9 @@ class RegionAttention {
       if (first != FirstKey()) Load(layer, first, batch);
 #pragma unroll
       for (int u = 0; u < kTogether; ++u) {
-        if (KeyOf(first, u) != item.place) continue;
+        // Staged by the last split only: elsewhere there may be a NaN, which no zero takes away.
+        const int key = KeyOf(first, u);
+        if (key != item.place || key >= item.end_key) continue;
         batch.keys[u] = *reinterpret_cast<const CachedVector<Cache>*>(new_key_ + dim);
         batch.values[u] = *reinterpret_cast<const CachedVector<Cache>*>(new_value_ + dim);
       }
