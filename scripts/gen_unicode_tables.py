@@ -93,8 +93,8 @@ def emit_mapping(name, mapping):
         rows.append((c, len(pool), len(mapping[c])))
         pool.extend(mapping[c])
     print(f"const MappingRow {name}[{len(rows)}] = {{")
-    for i in range(0, len(rows), 6):
-        print("    " + ",".join("{0x%x,%d,%d}" % r for r in rows[i:i + 6]) + ",")
+    for i in range(0, len(rows), 8):
+        print("    " + ",".join("{0x%x,%d,%d}" % r for r in rows[i:i + 8]) + ",")
     print("};")
     print(f"const size_t {name}Size = {len(rows)};")
     emit_array(f"{name}Pool", "uint32_t", pool, 16, "0x{:x}")
